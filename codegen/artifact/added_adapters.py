@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from codegen.artifact.weights import StageTensor, write_copies
-from ir.checkpoint.adapters import Adapter
-from ir.checkpoint.kept_adapters import adapter_stacks
+from ir.checkpoint.adapters.adapter import Adapter
+from ir.checkpoint.adapters.kept import adapter_stacks
 from ir.checkpoint.tensors import Held
 from ir.errors import OutputError, SourceError
 from runtime.errors import ManifestError

@@ -9,8 +9,7 @@ transformers  tensors under the names that the module has for them
 own_loading   a module's own code for loading: hooks of its state dict, overridden methods
 rearranged    fake tensors that track which pieces they consist of, for transformers' own code to rearrange
 mosaic        tensors joined from others that are computed
-adapters      LoRA adapters, merged into tensors
-kept_adapters LoRA adapters beside the weights, for rows to choose from
+adapters/     adapters of peft, merged into tensors or kept beside them
 ties          weights that a model has under several names, which a checkpoint may hold with other values
 quantized/    weights that are stored as several tensors, and dequantized when they are read
 checkpoint    a mapping from name to tensor; the check that it fits the graph

@@ -12,11 +12,13 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ir.checkpoint.adapters import Adapted, Adapter
+from ir.checkpoint.adapters.adapter import Adapter
+from ir.checkpoint.adapters.kept import adapter_names, keep_adapters
+from ir.checkpoint.adapters.low_rank import Adapted, AdaptedExperts
+from ir.checkpoint.adapters.retrained import Retrained
 from ir.checkpoint.files import read_checkpoint
-from ir.checkpoint.kept_adapters import adapter_names, keep_adapters
 from ir.checkpoint.mosaic import Mosaic
-from ir.checkpoint.names import fit, renamed_for, same_copies, stored_names, unwrapped
+from ir.checkpoint.names import fit, own_tensors, renamed_for, same_copies, stored_names, unwrapped
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.kept import keep_stored
 from ir.checkpoint.quantized.quantization import Quantization, quantization_by_names, quantization_of
@@ -86,7 +88,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         into it.
         """
         whole = self if self.quantization is None else self._dequantized(self.quantization, model)
-        named = whole._named_for(model, self.quantization)._adapted(model, self.adapters)
+        named = whole._named_for(model, self.quantization, self.adapters)
         return Checkpoint(self.path, named.tensors, named.notes, named.tables, self.quantization)
 
     def held_by(self, model: nn.Module, as_stored: bool) -> Checkpoint:
@@ -101,10 +103,15 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         notes = (*self.notes, *_quantized_notes(self.quantization, self.tensors, tensors))
         return Checkpoint(self.path, tensors, notes, self.tables)
 
-    def _named_for(self, model: nn.Module, quantization: Quantization | None) -> Checkpoint:
+    def _named_for(
+        self, model: nn.Module, quantization: Quantization | None, adapters: Sequence[Adapter]
+    ) -> Checkpoint:
         chosen, copies = self._table_for(stored_names(model))
-        named = named_for(model, chosen, str(self))
+        table, adapters = _adapted_as_stored(model, chosen, adapters)
+        named = named_for(model, table, str(self))
         left = named.unexpected
+        for adapter in adapters:
+            adapter.require_taken(left)
         if quantization is not None and (scales := [name for name in left if name.endswith(_OF_INPUTS)]):
             raise SourceError(
                 f"{self} has {_listed(scales, 3)}, by which {quantization.method} scales what layers take or return, "
@@ -112,7 +119,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             )
         notes = [f"{self} also holds {_listed(left)}, which the model has no place for"] if left else []
         notes += copies
-        return Checkpoint(self.path, named.tensors, (*self.notes, *notes), self.tables)
+        return Checkpoint(self.path, named.tensors, (*self.notes, *notes), self.tables)._adapted(model, adapters)
 
     def _table_for(self, wanted: Collection[str]) -> tuple[Mapping[str, Tensorlike], Sequence[str]]:
         """The table that fits most of the wanted names, or those of several parts of the model, joined; with notes.
@@ -164,7 +171,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             notes.append(f"each row chooses an adapter, or none: {', '.join(adapter_names(model))}")
         for adapter in (adapter for adapter in adapters if not adapter.kept):
             merged = adapter.merged(model, tensors)
-            changed = sum(tensors.get(name) is not tensor for name, tensor in merged.items())
+            changed = len(adapter.done) + sum(tensors.get(name) is not tensor for name, tensor in merged.items())
             notes += filter(None, (f"{adapter} is merged into {changed} weights", adapter.shared(model, tensors)))
             tensors = merged
         return Checkpoint(self.path, tensors, tuple(notes), self.tables)
@@ -204,6 +211,18 @@ _OF_INPUTS = (".scales", "_quant_scale", "_pre_scale", "smooth_scale", "smoothqu
 """Endings of names of tensors without which the weights beside them are other ones."""
 
 _ACTIVATIONS = "activations are not quantized, which they are in the checkpoint's own library"
+
+
+def _adapted_as_stored(
+    model: nn.Module, table: Mapping[str, Tensorlike], adapters: Sequence[Adapter]
+) -> tuple[Mapping[str, Tensorlike], Sequence[Adapter]]:
+    """A checkpoint's tensors with what adapters have for its own names, and the adapters without that."""
+    left = list[Adapter]()
+    for adapter in adapters:
+        rest, changed = (adapter, {}) if adapter.kept else adapter.merged_as_stored(own_tensors(model), table)
+        table = {**table, **changed}
+        left.append(rest)
+    return table, left
 
 
 def _quantized_notes(
@@ -319,7 +338,7 @@ def _sources(tensor: Tensorlike) -> Iterator[Dequantized]:
         case Mosaic(tiles=tiles):
             for tile in tiles:
                 yield from _sources(tile.source)
-        case Adapted(base=base):
+        case Adapted(base=base) | AdaptedExperts(base=base) | Retrained(base=base):
             yield from _sources(base)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from ir.checkpoint.kept_adapters import CHOICE, adapter_names
+from ir.checkpoint.adapters.kept import CHOICE, adapter_names
 from ir.errors import SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources.source import Source

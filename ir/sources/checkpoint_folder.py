@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.checkpoint.adapters import SETTINGS, Adapter
+from ir.checkpoint.adapters.adapter import Adapter
+from ir.checkpoint.adapters.settings import SETTINGS
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.files import indexed_dtype
 from ir.checkpoint.formats.gguf import gguf_package, gguf_tensors, is_gguf

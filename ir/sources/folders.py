@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ir.checkpoint.adapters import SETTINGS, read_settings
+from ir.checkpoint.adapters.settings import SETTINGS, read_settings
 from ir.checkpoint.formats.gguf import SUFFIX, is_gguf
 from ir.checkpoint.layouts import step_number
 from ir.errors import SourceError

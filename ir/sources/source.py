@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ir.capture.sizes.dynamic import DynamicShapes
-from ir.checkpoint.adapters import Adapter
+from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.decoding import Decoding
 from ir.graph import Graph

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from codegen.artifact.cut_again import is_artifact_folder, read_artifact
 from ir.capture.sizes.dynamic import DynamicShapes, merged_shapes, parse_dynamic
-from ir.checkpoint.adapters import SETTINGS
+from ir.checkpoint.adapters.settings import SETTINGS
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.names import own_tensors
 from ir.errors import CompileError, SourceError

@@ -136,7 +136,7 @@ class Options:
         (),
         FOLDERS,
         _SOURCE,
-        "a LoRA adapter's folder, to merge into the weights; several, and keep: rows choose one",
+        "an adapter's folder, to merge into the weights; several of LoRA, and keep: rows choose one",
     )
     dtype: DType | None = option(None, one_of(DType), _SOURCE, "of the weights; else as the source has them")
     quantized: Quantized = option(

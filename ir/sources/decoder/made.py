@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from ir.checkpoint.kept_adapters import CHOICE
+from ir.checkpoint.adapters.kept import CHOICE
 from ir.checkpoint.transformers import is_pretrained
 from ir.decoding import Decoding
 from ir.errors import SourceError

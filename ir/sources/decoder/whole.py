@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ir.checkpoint.kept_adapters import CHOICE
+from ir.checkpoint.adapters.kept import CHOICE
 from ir.sources.decoder.step import DecoderStep
 
 

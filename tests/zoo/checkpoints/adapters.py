@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from tests.zoo.checkpoints.folders import configured, folder_of
 from tests.zoo.checkpoints.kinds import Kind, llama
 
+Parts = dict[str, torch.Tensor]
+
 
 def adapter(**settings: Any) -> Callable[[Path], Any]:
     """Write a LoRA adapter beside the weights; returns the model with it merged."""
@@ -33,6 +35,73 @@ def adapter(**settings: Any) -> Callable[[Path], Any]:
         return merged
 
     return change
+
+
+def of_kind(kind: str, change: Callable[[torch.Tensor], tuple[torch.Tensor, Parts]], **settings: Any) -> Any:
+    """Write an adapter of another kind: `change` returns a layer's new weight and the adapter's tensors for it."""
+
+    def write(folder: Path) -> Any:
+        torch.manual_seed(1)
+        merged, tensors = pickle.loads(pickle.dumps(llama())), {}
+        for i, layer in enumerate(merged.model.layers):
+            with torch.no_grad():
+                weight, parts = change(layer.self_attn.q_proj.weight.clone())
+                layer.self_attn.q_proj.weight.copy_(weight)
+            tensors |= {f"base_model.model.model.layers.{i}.self_attn.q_proj.{name}": t for name, t in parts.items()}
+        save_file(tensors, folder / "adapter_model.safetensors")
+        rules = {"peft_type": kind, "r": 4, "lora_alpha": 8, "alpha": 8, "target_modules": ["q_proj"], **settings}
+        (folder / "adapter_config.json").write_text(json.dumps(rules))
+        return merged
+
+    return write
+
+
+def dora(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    down, up, lengths = torch.randn(4, 32), torch.randn(32, 4), torch.rand(32)
+    whole = weight + up @ down * 2.0
+    parts = {"lora_A.weight": down, "lora_B.weight": up, "lora_magnitude_vector": lengths}
+    return lengths[:, None] / whole.norm(dim=1, keepdim=True) * whole, parts
+
+
+def adalora(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    down, up, values = torch.randn(4, 32), torch.randn(32, 4), torch.randn(4, 1)
+    return weight + up @ (down * values) * (8 / (4 + 1e-5)), {"lora_A": down, "lora_B": up, "lora_E": values}
+
+
+def loha(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    ups, downs = torch.randn(2, 32, 4), torch.randn(2, 4, 32)
+    parts = {f"hada_w{i + 1}_{x}": m[i].clone() for x, m in (("a", ups), ("b", downs)) for i in range(2)}
+    return weight + (ups @ downs).prod(0) * 2.0, parts
+
+
+def lokr(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    one, other = torch.randn(4, 4), torch.randn(8, 8)
+    return weight + torch.kron(one, other) * 2.0, {"lokr_w1": one, "lokr_w2": other}
+
+
+def ia3(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    factors = torch.rand(32, 1)
+    return weight * factors, {"ia3_l": factors}
+
+
+def oft(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    angles = torch.randn(16, 1)
+    blocks = []
+    for angle in angles.flatten():
+        skew = torch.tensor([[0.0, angle], [-angle, 0.0]])
+        blocks.append(torch.linalg.inv(torch.eye(2) + skew) @ (torch.eye(2) - skew))
+    return weight @ torch.block_diag(*blocks).t(), {"oft_R.weight": angles}
+
+
+def tokens(folder: Path) -> Any:
+    """Rows of the table of embeddings beside LoRA."""
+    merged = adapter(trainable_token_indices=[3, 7])(folder)
+    tensors, rows = load_file(folder / "adapter_model.safetensors"), torch.randn(2, 32)
+    with torch.no_grad():
+        merged.model.embed_tokens.weight[[3, 7]] = rows
+    name = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
+    save_file({**tensors, name: rows}, folder / "adapter_model.safetensors")
+    return merged
 
 
 def saved_whole(folder: Path) -> Any:
@@ -78,17 +147,21 @@ ADAPTERS: dict[str, Kind] = {
     "LoRA beside the weights": folder_of(adapter()),
     "LoRA with a scale over the root of the rank": folder_of(adapter(use_rslora=True, lora_alpha=4)),
     "LoRA beside the weights, with `--adapter keep`": folder_of(adapter(), adapter="keep"),
-    "DoRA": folder_of(adapter(use_dora=True), refused=True),
-    "IA3": folder_of(adapter(peft_type="IA3"), refused=True),
+    "DoRA": folder_of(of_kind("LORA", dora, use_dora=True)),
+    "IA3": folder_of(of_kind("IA3", ia3)),
     "prompt tuning": folder_of(adapter(peft_type="PROMPT_TUNING"), refused=True),
     "LoRA with a head of its own": folder_of(saved_whole),
     "LoRA with a head of its own, of a model that ties that": folder_of(untied),
     "LoRA in a `.bin`": folder_of(as_bin),
     "LoRA of another model": folder_of(of_another_model, refused=True),
     "LoRA with ranks by module": folder_of(adapter(r=99, rank_pattern={"q_proj": 4})),
-    "AdaLoRA": folder_of(adapter(peft_type="ADALORA"), refused=True),
-    "LoHa": folder_of(adapter(peft_type="LOHA"), refused=True),
-    "VeRA": folder_of(adapter(peft_type="VERA"), refused=True),
+    "LoRA with rows of single tokens": folder_of(tokens),
+    "AdaLoRA": folder_of(of_kind("ADALORA", adalora, init_r=4)),
+    "LoHa": folder_of(of_kind("LOHA", loha)),
+    "LoKr": folder_of(of_kind("LOKR", lokr)),
+    "OFT": folder_of(of_kind("OFT", oft, use_cayley_neumann=False)),
+    "VeRA without its random matrices": folder_of(adapter(peft_type="VERA"), refused=True),
+    "BOFT": folder_of(adapter(peft_type="BOFT"), refused=True),
     "LoRA begun by PiSSA": folder_of(adapter(init_lora_weights="pissa"), refused=True),
     "prefix tuning": folder_of(adapter(peft_type="PREFIX_TUNING"), refused=True),
 }

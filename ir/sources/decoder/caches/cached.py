@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ir.checkpoint.kept_adapters import CHOICE
+from ir.checkpoint.adapters.kept import CHOICE
 from ir.sources.decoder.caches.kept import Pool
 from ir.sources.decoder.caches.layers import EmptyLayer, PagedLayer, PagedSlotLayer, RowCache, RowSlots, SlotLayer
 from ir.sources.decoder.caches.masks import masks_of_rows

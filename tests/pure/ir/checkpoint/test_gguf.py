@@ -16,13 +16,14 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import modeling_gguf_pytorch_utils
 
-from ir.checkpoint.adapters import Adapter
+from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.formats import gguf
 from ir.errors import SourceError
 from ir.sources import Reading, checkpoint_folder, read_source
 
-SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 96}
+SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1}
+SMALL: dict[str, Any] = {**SIZES, "vocab_size": 96}
 FIELDS = {"general.architecture": ["llama"], "split.count": []}
 
 

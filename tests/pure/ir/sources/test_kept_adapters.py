@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.func import functional_call
 
-from ir.checkpoint.adapters import Adapter
+from ir.checkpoint.adapters.adapter import Adapter
+from ir.checkpoint.adapters.kept import adapter_names, adapter_stacks
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.checkpoint.kept_adapters import adapter_names
 from ir.errors import SourceError
 from ir.sources.adapter_choice import require_choice, with_adapter_choice
 from ir.sources.source import Source, Variant
@@ -72,6 +72,19 @@ def test_each_row_has_what_its_adapter_adds(tmp_path: Path, shape: tuple[int, ..
     assert torch.equal(rows[1], plain[1])
 
 
+def test_an_adapter_is_added_if_it_has_the_matrices_alone(tmp_path: Path) -> None:
+    kept = {"q.lora_down": (2, 3, 4), "q.lora_up": (2, 6, 3), "q.lora_scale": (2,)}
+    one = adapter(tmp_path / "one", 1, 2, "q")
+    stacks = adapter_stacks(one, kept)
+    assert {name: tuple(stack.shape) for name, stack in stacks.items()} == {name: kept[name][1:] for name in kept}
+    longer = {**one.tensors, "q.lora_magnitude_vector": one.tensors["q.lora_B.weight"]}
+    with pytest.raises(SourceError, match=r"has other tensors than LoRA's \(q: lora_magnitude_vector\): without --ada"):
+        adapter_stacks(replace(one, tensors=longer), kept)
+    whole = {**one.tensors, "q.weight": one.tensors["q.lora_B.weight"]}
+    with pytest.raises(SourceError, match=r"has other tensors than LoRA's \(q.weight\): without --adapter keep"):
+        adapter_stacks(replace(one, tensors=whole), kept)
+
+
 def test_half_precision_has_its_adapters_in_float32(tmp_path: Path) -> None:
     model = Layers().to(torch.bfloat16)
     kept = base(tmp_path).adapted_by(adapter(tmp_path / "one", 1, 2, "q")).for_model(model)
@@ -88,7 +101,7 @@ def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"two adapters are kept under the name one: rename the folder"):
         held.adapted_by(one, one).for_model(Layers())
     words = adapter(tmp_path / "words", 1, 2, "embed")
-    with pytest.raises(SourceError, match=r"changes embed.weight of no linear layer: without --adapter keep"):
+    with pytest.raises(SourceError, match=r"changes embed.weight not as LoRA of a linear layer does: without"):
         held.adapted_by(words).for_model(Layers())
     model = Layers()
     held.adapted_by(one).for_model(model)

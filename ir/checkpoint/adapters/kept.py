@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ir.checkpoint.adapters import Adapted, Adapter
+from ir.checkpoint.adapters.adapter import Adapter
+from ir.checkpoint.adapters.low_rank import Adapted
 from ir.checkpoint.quantized.transposed import lies_across
 from ir.checkpoint.tensors import Tensorlike
 from ir.errors import SourceError
@@ -140,7 +141,9 @@ def _changes(adapter: Adapter, model: nn.Module, tensors: Mapping[str, Tensorlik
         layer = model.get_submodule(path)
         linear = isinstance(layer, nn.Linear) or lies_across(layer)
         if not isinstance(tensor, Adapted) or attribute != "weight" or not linear:
-            raise SourceError(f"{adapter} changes {name} of no linear layer: without --adapter keep it is merged")
+            raise SourceError(
+                f"{adapter} changes {name} not as LoRA of a linear layer does: without --adapter keep it is merged"
+            )
         found[path] = tensor
     return found
 
@@ -151,14 +154,15 @@ def adapter_stacks(adapter: Adapter, kept: Mapping[str, tuple[int, ...]]) -> dic
     Raises SourceError where it adapts other layers than these, or has a larger rank.
     """
     layers = [name.removesuffix(".lora_down") for name in kept if name.endswith(".lora_down")]
-    factors, whole = adapter.by_target([f"{layer}.weight" for layer in layers], "no adapter was kept for")
-    if whole:
-        raise SourceError(f"{adapter} replaces {next(iter(whole))}: without --adapter keep it is merged")
+    adapted, whole = adapter.by_layer([f"{layer}.weight" for layer in layers], "no adapter was kept for")
+    others = (f"{layer.path}: {part}" for layer in adapted for part in layer.parts if part not in ("lora_A", "lora_B"))
+    if other := next(others, next(iter(whole), "")):
+        raise SourceError(f"{adapter} has other tensors than LoRA's ({other}): without --adapter keep it is merged")
     stacks: dict[str, Tensor] = {}
-    for path, parts in ((name.removesuffix(".weight"), parts) for name, parts in factors.items()):
+    for path, parts in ((layer.path, layer.parts) for layer in adapted):
         stacks[f"{path}.lora_scale"] = torch.tensor(adapter.scale(path))
-        for name, part in (("lora_down", "A"), ("lora_up", "B")):
-            shape, outer = kept[f"{path}.{name}"][1:], int(part == "A")  # the other dimension is the rank
+        for name, part in (("lora_down", "lora_A"), ("lora_up", "lora_B")):
+            shape, outer = kept[f"{path}.{name}"][1:], int(part == "lora_A")  # the other dimension is the rank
             small = parts[part].read(torch.float32).flatten(1) if part in parts else torch.zeros(0, 0)
             if small.shape[outer] != shape[outer] or small.shape[1 - outer] > shape[1 - outer]:
                 raise SourceError(

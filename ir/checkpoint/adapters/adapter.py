@@ -1,0 +1,207 @@
+"""Adapters as peft saves them, merged into the tensors of a checkpoint."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ir.checkpoint.adapters.kinds import KINDS, PARTS, LayerAdapter, LayerChange, scale_of
+from ir.checkpoint.adapters.settings import SETTINGS, names_end, read_settings, require_merged
+from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.names import own_tensors, renamed_for, unwrapped
+from ir.checkpoint.tensors import Tensorlike
+from ir.checkpoint.ties import alike_names
+from ir.errors import SourceError
+
+_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+_PART = re.compile(
+    rf"(?P<path>.+?)(?P<around>(\.base_layer)*)\.(token_adapter\.)?(?P<part>{'|'.join(PARTS)}|lora_embedding_[AB])"
+    r"(\.default)?(\.weight|(?P<bias>\.bias))?"
+)
+_SHARED = re.compile(r"base_model\.(vera_[AB])(\.default)?")
+_SAVED = re.compile(r"\.(modules_to_save(\.default)?|(token_adapter\.)?base_layer|ln_tuning_layers(\.default)?)\.")
+
+
+@dataclass(frozen=True)
+class LayerParts:
+    """The tensors of an adapter for a layer, by the names of their parts."""
+
+    path: str
+    around: int  # number of the layers of peft around it
+    embedding: bool
+    parts: dict[str, Tensorlike]
+
+    @property
+    def first(self) -> Tensorlike:
+        return next(iter(self.parts.values()))
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """The tensors of an adapter and its settings."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    tensors: Mapping[str, Tensorlike]
+    kept: bool = False  # whether it stays beside the weights
+    done: tuple[str, ...] = ()  # the names in the checkpoint of what is merged already
+
+    @classmethod
+    def open(cls, folder: Path, kept: bool = False) -> Adapter:
+        """Open a folder that peft saved.  Raises SourceError for what is missing, and for kinds that are not merged."""
+        settings = read_settings(folder)
+        require_merged(folder, settings, KINDS)
+        file = next((folder / name for name in _FILES if (folder / name).is_file()), None)
+        if file is None:
+            raise SourceError(f"{folder} has {SETTINGS} and no {' or '.join(_FILES)}; fetch it")
+        table = read_checkpoint(file)[""]
+        named = {name.removeprefix("base_model.model."): t for name, t in table.items()}
+        return cls(folder, settings, named, kept)
+
+    def merged(self, model: nn.Module, tensors: Mapping[str, Tensorlike]) -> dict[str, Tensorlike]:
+        """The tensors of a model, by its own names, with the adapter merged into them.
+
+        Raises SourceError where the adapter has tensors that the model has no place for.
+        """
+        own = own_tensors(model)
+        layers, whole = self.by_layer(own)
+        base = {**tensors, **whole}
+        merged, once = dict(base), bool(self.settings.get("ensure_weight_tying"))
+        done = set[str]()  # of weights that have several names, each of which peft then adapts alike
+        for name, change in self._changes(model, layers, own):
+            stored = [n for n in alike_names(name, own, base) if n in base] if name in own else []
+            if not stored:
+                raise SourceError(f"{self.path} adapts {name}, which the model has no weight for")
+            if not once or done.isdisjoint(stored):
+                merged |= dict.fromkeys(stored, change(merged[stored[0]]))
+            done.update(stored)
+        return merged
+
+    def shared(self, model: nn.Module, tensors: Mapping[str, Tensorlike]) -> str:
+        """A note on the weights that the model has under other names, too; empty where no such one is adapted.
+
+        `tensors` are those that the adapter is merged into.
+        """
+        own = own_tensors(model)
+        layers, whole = self.by_layer(own)
+        both = dict[str, list[str]]()
+        for name, _ in self._changes(model, layers, own) if not self.settings.get("ensure_weight_tying") else ():
+            both[name] = alike_names(name, own, {**tensors, **whole})[1:]
+        tied = [f"{name}, which is {others[0]}, too" for name, others in both.items() if others]
+        return f"{self} was trained on {'; '.join(tied)}: both are changed, as peft merges it" if tied else ""
+
+    def by_layer(
+        self, own: Iterable[str], lacking: str = "the model lacks; is it its base?"
+    ) -> tuple[list[LayerParts], dict[str, Tensorlike]]:
+        """The tensors for each adapted layer, and those that replace the model's, by its names for them.
+
+        Raises SourceError for others, with the words `lacking`.
+        """
+        layers, whole = self._sorted(own)
+        known = _known(own, layers, whole)
+        if lost := [name for name in (*(layer.path for layer in layers), *whole) if name not in known]:
+            raise SourceError(f"{self.path} adapts {', '.join(lost[:3])}, which {lacking}")
+        return [replace(layer, path=known[layer.path]) for layer in layers], {known[n]: t for n, t in whole.items()}
+
+    def merged_as_stored(
+        self, own: Iterable[str], table: Mapping[str, Tensorlike]
+    ) -> tuple[Adapter, dict[str, Tensorlike]]:
+        """The rest of the adapter, for a model with tensors of the names `own`, and the changed tensors of `table`.
+
+        Changed are those for which the adapter has the names of the checkpoint, as for single experts that the model
+        has in one tensor.
+        """
+        layers, whole = self._sorted(own)
+        known = _known(own, layers, whole)
+        foreign = {f"{layer.path}.weight": layer for layer in layers if layer.path not in known}
+        others = {name: tensor for name, tensor in whole.items() if name not in known}
+        stored = renamed_for(table, {name: layer.first for name, layer in foreign.items()} | others)
+        changed = {stored[name]: tensor for name, tensor in others.items() if stored.get(name) in table}
+        done = {id(tensor) for tensor in changed.values()}
+        for name, layer in foreign.items():
+            if made := self._changed_as_stored(layer, stored.get(name, ""), table):
+                changed |= made
+                done |= {id(tensor) for tensor in layer.parts.values()}
+        left = {name: tensor for name, tensor in self.tensors.items() if id(tensor) not in done}
+        return replace(self, tensors=left, done=(*self.done, *changed)), changed
+
+    def require_taken(self, left: Iterable[str]) -> None:
+        """Raise SourceError where a tensor of the checkpoint that is changed is `left`, as the model lacks it."""
+        if lost := [name for name in left if name in self.done]:
+            raise SourceError(f"{self.path} adapts {', '.join(lost[:3])}, which the model lacks; is it its base?")
+
+    def _changed_as_stored(
+        self, layer: LayerParts, name: str, table: Mapping[str, Tensorlike]
+    ) -> dict[str, Tensorlike]:
+        """The tensors of a layer that the model does not have, by their names in `table`; none where it lacks them."""
+        if name not in table or len(table[name].shape) != 2 or self.settings.get("fan_in_fan_out"):
+            return {}
+        path, (rows, columns) = name.removesuffix(".weight"), table[name].shape
+        kind = nn.Embedding if layer.embedding else nn.Linear
+        of = LayerAdapter(self.path, self.settings, path, kind(columns, rows, device="meta"), layer.parts)
+        changes = {f"{path}.{attribute}": change for attribute, change in KINDS[self.kind](of)}
+        return {name: change(table[name]) for name, change in changes.items()} if changes.keys() <= table.keys() else {}
+
+    def _sorted(self, own: Iterable[str]) -> tuple[list[LayerParts], dict[str, Tensorlike]]:
+        """The tensors for each layer, and those that are whole, by the adapter's own names."""
+        layers = defaultdict[tuple[str, int], dict[str, Tensorlike]](dict)
+        whole, shared, embeddings = dict[str, Tensorlike](), dict[str, Tensorlike](), set[str]()
+        for name, tensor in unwrapped(own, self.tensors).items():
+            if (found := _SHARED.fullmatch(name)) is not None:
+                shared[found[1]] = tensor
+            elif (found := _PART.fullmatch(name)) is not None:
+                around = found["around"].count(".base_layer")
+                part = found["part"].replace("_embedding", "") + (found["bias"] or "")
+                layers[found["path"], around][part] = tensor
+                embeddings |= {found["path"]} if "_embedding" in found["part"] else set()
+            else:
+                whole[_SAVED.sub(".", name)] = tensor
+        found = layers.items()
+        return [LayerParts(path, n, path in embeddings, {**parts, **shared}) for (path, n), parts in found], whole
+
+    def _changes(
+        self, model: nn.Module, layers: Iterable[LayerParts], own: Mapping[str, torch.Tensor]
+    ) -> Iterator[tuple[str, LayerChange]]:
+        """The change of each adapted tensor, by its name.  Raises SourceError where the layer is not of its kind."""
+        for layer in layers:
+            attribute = self._attribute(layer, own)
+            module = model.get_submodule(layer.path)
+            of = LayerAdapter(self.path, self.settings, layer.path, module, layer.parts, attribute)
+            for name, change in KINDS[self.kind](of):
+                yield f"{layer.path}.{name}", change
+
+    def _attribute(self, layer: LayerParts, own: Iterable[str]) -> str:
+        """The parameter that a layer's tensors are for.
+
+        Those that `target_parameters` name are adapted one around the other, in the layer's order.
+        """
+        inside = (name for name in own if name.rpartition(".")[0] == layer.path)
+        named = self.settings.get("target_parameters") or ()
+        targets = [name.rpartition(".")[2] for name in inside if names_end(named, name)]
+        return targets[-1 - layer.around] if layer.around < len(targets) else "weight"
+
+    def scale(self, path: str) -> float:
+        """The factor of a module's product.  Raises SourceError where the settings do not give one."""
+        return scale_of(self.path, self.settings, path)
+
+    @property
+    def kind(self) -> str:
+        return str(self.settings["peft_type"])
+
+    def __str__(self) -> str:
+        return f"the {self.settings.get('peft_type')} adapter in {self.path}"
+
+
+def _known(own: Iterable[str], layers: Iterable[LayerParts], whole: Mapping[str, Tensorlike]) -> dict[str, str]:
+    """By the adapter's names of layers and of whole tensors, the model's, for those that it has."""
+    holders = {name.rpartition(".")[0] for name in own}
+    paths = {layer.path: layer.first for layer in layers}
+    renamed = renamed_for({*own, *holders}, {**paths, **whole})
+    return {name: new for name, new in renamed.items() if new in (holders if name in paths else set(own))}

@@ -1,0 +1,112 @@
+"""A weight with the product of two small matrices added to it, read in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+import torch
+
+from ir.checkpoint.adapters.retrained import widened
+from ir.checkpoint.tensors import Tensorlike
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """A weight with the product of two small matrices added to it, as peft merges them.
+
+    The product of `up` [rows, rank] and `down` [rank, columns] is multiplied with `scale`; further dimensions, those
+    of a convolution, count as columns.  `transposed`: whether the weight is [columns, rows].
+    """
+
+    base: Tensorlike
+    up: Tensorlike
+    down: Tensorlike
+    scale: float
+    transposed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.base.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.dtype
+
+    @property
+    def product_shape(self) -> tuple[int, ...]:
+        rows, columns = self.up.shape[0], self.down.shape[1:]
+        return (*columns, rows) if self.transposed else (rows, *columns)
+
+    def read(self, dtype: torch.dtype) -> torch.Tensor:
+        up, down = map(_factor, (self.up, self.down))
+        return (self.base.read(dtype) + self._rows(up, down, 0, self.shape[0]).view(self.shape)).to(dtype)
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        """The elements in order, with those rows of the product in memory that a block of the weight has a part of."""
+        up, down = map(_factor, (self.up, self.down))
+        width, done = max(1, prod(self.shape[1:])), 0
+        for block in self.base.blocks(dtype):
+            first, last = done // width, -(-(done + block.numel()) // width)
+            rows = self._rows(up, down, first, last).flatten()
+            start = done - first * width
+            yield (block + rows[start : start + block.numel()]).to(dtype)
+            done += block.numel()
+
+    def _rows(self, up: torch.Tensor, down: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        if self.transposed:
+            return (up @ down[:, first:last]).t() * self.scale
+        return up[first:last] @ down * self.scale
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedExperts:
+    """The weights of experts in one tensor, each with a product of its own added to it, as peft merges them.
+
+    `base` is [experts, rows, columns], or [experts, columns, rows] where `transposed`; `up` [rows, rank * experts]
+    has an expert's columns `experts` apart, and `down` [experts * rank, columns] its rows together.
+    """
+
+    base: Tensorlike
+    up: Tensorlike
+    down: Tensorlike
+    scale: float
+    transposed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.base.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.dtype
+
+    @property
+    def product_shape(self) -> tuple[int, ...]:
+        rows, columns = self.up.shape[0], self.down.shape[1]
+        return (self.shape[0], columns, rows) if self.transposed else (self.shape[0], rows, columns)
+
+    def read(self, dtype: torch.dtype) -> torch.Tensor:
+        return torch.cat([*self.blocks(dtype)]).view(self.shape)
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+        """The elements in order, with the products of those experts in memory that a block has a part of."""
+        up, down = map(_factor, (self.up, self.down))
+        size, done = prod(self.shape[1:]), 0
+        for block in self.base.blocks(dtype):
+            first, last = done // size, -(-(done + block.numel()) // size)
+            products = torch.cat([self._product(up, down, expert).flatten() for expert in range(first, last)])
+            start = done - first * size
+            yield block + products[start : start + block.numel()].to(dtype)
+            done += block.numel()
+
+    def _product(self, up: torch.Tensor, down: torch.Tensor, expert: int) -> torch.Tensor:
+        experts = self.shape[0]
+        rank = down.shape[0] // experts
+        product = up[:, expert::experts] @ down[expert * rank : (expert + 1) * rank] * self.scale
+        return product.t() if self.transposed else product
+
+
+def _factor(tensor: Tensorlike) -> torch.Tensor:
+    return widened(tensor).flatten(1)

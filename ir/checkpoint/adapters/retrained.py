@@ -1,0 +1,51 @@
+"""A tensor that is computed from the base's and from those that an adapter has for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from ir.checkpoint.tensors import Tensorlike
+
+WeightFormula: TypeAlias = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+"""The new tensor, from the old one and the tensors of the adapter by the names that its kind has for them."""
+
+_WIDENED = (torch.float16, torch.bfloat16)  # peft computes with adapters of these dtypes in float32
+
+
+@dataclass(frozen=True, eq=False)
+class Retrained:
+    """A tensor as an adapter changes it, which needs the whole of it."""
+
+    base: Tensorlike
+    parts: Mapping[str, Tensorlike]
+    formula: WeightFormula
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.base.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.dtype
+
+    def read(self, dtype: torch.dtype) -> Tensor:
+        parts = {name: widened(part) for name, part in self.parts.items()}
+        return self.formula(self.base.read(dtype), parts).to(dtype).contiguous()
+
+    def blocks(self, dtype: torch.dtype) -> Iterator[Tensor]:
+        yield self.read(dtype).flatten()
+
+    def shape_made(self) -> tuple[int, ...]:
+        """The shape that the formula gives.  Raises what torch raises where the tensors do not fit, and KeyError."""
+        parts = {name: torch.empty(part.shape, device="meta") for name, part in self.parts.items()}
+        return tuple(self.formula(torch.empty(self.base.shape, device="meta"), parts).shape)
+
+
+def widened(part: Tensorlike) -> Tensor:
+    """A tensor of an adapter, in the dtype that peft computes with."""
+    return part.read(torch.float32 if part.dtype in _WIDENED else part.dtype)
