@@ -156,7 +156,7 @@ def adapter_stacks(adapter: Adapter, kept: Mapping[str, tuple[int, ...]]) -> dic
     layers = [name.removesuffix(".lora_down") for name in kept if name.endswith(".lora_down")]
     adapted, whole = adapter.by_layer([f"{layer}.weight" for layer in layers], "no adapter was kept for")
     others = (f"{layer.path}: {part}" for layer in adapted for part in layer.parts if part not in ("lora_A", "lora_B"))
-    if other := next(others, next(iter(whole), "")):
+    if other := "DoRA" if adapter.settings.get("use_dora") else next(others, next(iter(whole), "")):
         raise SourceError(f"{adapter} has other tensors than LoRA's ({other}): without --adapter keep it is merged")
     stacks: dict[str, Tensor] = {}
     for path, parts in ((layer.path, layer.parts) for layer in adapted):

@@ -88,7 +88,7 @@ def lora(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
     if _TOKENS in of.parts:
         yield from tokens(of)
     if not {"lora_A", "lora_B", "lora_magnitude_vector", "lora_B.bias"}.isdisjoint(of.parts):
-        if "lora_magnitude_vector" in of.parts:
+        if of.settings.get("use_dora") or "lora_magnitude_vector" in of.parts:
             formula = partial(formulas.decomposed, scale=of.scale, across=of.across)
             yield of.attribute, partial(of.retrained, formula)
         else:

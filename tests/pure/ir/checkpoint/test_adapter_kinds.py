@@ -99,6 +99,12 @@ def test_rows_of_dora_have_the_lengths_that_were_trained(tmp_path: Path) -> None
         torch.testing.assert_close(after, expected.t() if turned else expected.view(before.shape))
 
 
+def test_dora_without_its_lengths_is_named(tmp_path: Path) -> None:
+    parts = {"model.q.lora_A.weight": random(2, 4), "model.q.lora_B.weight": random(6, 2)}
+    with pytest.raises(SourceError, match=r"q.weight of \[6, 4\] by lora_A \[2, 4\], lora_B \[6, 2\], which do not fit"):
+        merged(tmp_path, parts, "LORA", use_dora=True, **LORA)
+
+
 def test_the_bias_of_lora_is_scaled_and_added(tmp_path: Path) -> None:
     names = {"lora_A.weight": (2, 4), "lora_B.weight": (6, 2), "lora_B.bias": (6,)}
     parts = {f"model.q.{name}": random(*shape) for name, shape in names.items()}
