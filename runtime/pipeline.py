@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -65,12 +65,16 @@ class Pipeline:
         processes: StageProcesses | None = None,
         outputs_stay: bool = False,
         prefill_share: float = PREFILL_SHARE,
+        programs: Programs | None = None,
     ) -> None:
-        """Most callers want `Pipeline.load` or `Pipeline.distributed`.  `devices`: that of each stage."""
+        """Most callers want `Pipeline.load` or `Pipeline.distributed`.  `devices`: that of each stage.
+
+        `programs`: those of the manifest, if it was parsed before.
+        """
         self.manifest = manifest
         self.devices = tuple(devices)
         self.folder = folder
-        self._programs = Programs.parse(manifest)
+        self._programs = programs or Programs.parse(manifest)
         self._engine = engine
         self._monitor = monitor
         self._processes = processes
@@ -130,7 +134,14 @@ class Pipeline:
         speed = Speed(compile, cuda_graphs)
         if numbers := processes_of(manifest, placed, processes):
             owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout, tokens or 0), manifest, strict)
-            return cls(manifest, placed, owned.begin(), None, folder, owned, outputs == "stay", prefill_share)
+            with ExitStack() as failing:
+                failing.callback(owned.close)
+                programs = Programs.parse(manifest)  # may import the model's library: the processes load meanwhile
+                owned.wait_loaded()
+                stay, engine = outputs == "stay", owned.begin()
+                pipe = cls(manifest, placed, engine, None, folder, owned, stay, prefill_share, programs)
+                failing.pop_all()
+            return pipe
         of_texts = bool(manifest.generation.page)  # whose steps are padded to few shapes
         speed = Speed(compile, cuda_graphs if of_texts else bool(cuda_graphs)).of_artifact(folder, manifest)
         stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)

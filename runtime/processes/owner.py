@@ -21,6 +21,8 @@ from runtime.processes.orders import BeginSession, LoadStages
 from runtime.processes.session import CALLER, Places, session_ports
 from runtime.processes.start import start_member
 from runtime.processes.watch import GRACE, SILENCE, Members, StageProcess, end_members, watch
+from runtime.stage.compiling.compiled_cache import bytecode_folder
+from runtime.stage.compiling.compiler import begin_import
 from runtime.stage.loader import check_stages
 from runtime.stage.speed import Speed
 
@@ -29,10 +31,9 @@ class StageProcesses:
     """A process for each device of a plan, or fewer."""
 
     def __init__(self, job: LoadStages, manifest: Manifest, strict: bool) -> None:
-        """Start the processes, and wait until they have loaded their stages.
+        """Start the processes, which load their stages: see `wait_loaded`.
 
-        `job`: what each is told, apart from its number; `strict`: see `check_stages`.  Raises ManifestError,
-        DeviceError or StageLost.
+        `job`: what each is told, apart from its number; `strict`: see `check_stages`.  Raises ManifestError.
         """
         check_stages(job.folder, manifest, range(len(manifest.stages)), strict)
         self._job = job
@@ -43,7 +44,7 @@ class StageProcesses:
         self._thread = Thread(target=watch, args=(shared, self._places, self._limit), daemon=True, name="processes")
         self._end = weakref.finalize(self, end_members, shared, self._thread, os.getpid())
         try:
-            self._fill()
+            self._start_missing()
         except BaseException:
             self.close()
             raise
@@ -55,15 +56,25 @@ class StageProcesses:
             living = [m for m in self._shared.members.values() if not m.is_lost]
         return {m.process.pid: self._stages(m.number) for m in living}
 
+    def wait_loaded(self) -> None:
+        """Wait until the processes have done all that they must do.  Raises ManifestError, DeviceError or StageLost."""
+        shared = self._shared
+        with shared.changed:
+            shared.changed.wait_for(shared.is_settled)
+            faults = [m.fault for m in shared.members.values() if m.fault is not None]
+        if faults:
+            raise faults[0]
+
     def begin(self) -> Engine:
         """Start a session: the engine of this process, which has no stages of its own.
 
         Starts again the processes that were lost; the others keep their weights.  All state is that of the start.
-        Raises as the constructor does.
+        Raises ManifestError, DeviceError or StageLost.
         """
         shared = self._shared
         self._settle()
-        self._fill()
+        self._start_missing()
+        self.wait_loaded()
         own, passed = self._connect()
         alarm = Channel[None]()
         ports = session_ports(self._places, CALLER, own, alarm)
@@ -86,8 +97,8 @@ class StageProcesses:
         """End the processes, and wait until they have ended."""
         self._end()
 
-    def _fill(self) -> None:
-        """Start the processes that are missing, and wait until all that they must do is done."""
+    def _start_missing(self) -> None:
+        """Start the processes that are not there, or were lost."""
         shared = self._shared
         with shared.changed:
             for number in sorted({*self._places.processes}):
@@ -98,11 +109,6 @@ class StageProcesses:
                     shared.members[number] = self._start(number)
         if not self._thread.is_alive():
             self._thread.start()
-        with shared.changed:
-            shared.changed.wait_for(shared.is_settled)
-            faults = [m.fault for m in shared.members.values() if m.fault is not None]
-        if faults:
-            raise faults[0]
 
     def _settle(self) -> None:
         """Wait until the members that live have stopped the session before; kill those that do not."""
@@ -118,10 +124,20 @@ class StageProcesses:
     def _start(self, number: int) -> StageProcess:
         here, there = MessageSocket.pair()
         device = self._places.devices[self._places.processes.index(number)]
-        process = start_member(there, device, self._job.threads)
+        try:
+            process = start_member(there, device, self._job.threads, self._ahead)
+        except BaseException:
+            for end in (here, there):
+                end.close()
+            raise
         started = StageProcess(number, process, here)
         started.order(replace(self._job, number=number))
         return started
+
+    def _ahead(self) -> None:
+        """Begin what a process can do before it knows of its stages."""
+        if self._job.speed.imports_compiler(self._places.manifest):
+            begin_import(bytecode_folder(self._job.folder))
 
     def _connect(self) -> tuple[dict[int, MessageSocket], dict[int, dict[int, MessageSocket]]]:
         """A connection for each link: this process's ends by the number of the route, and those of each member."""

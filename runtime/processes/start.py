@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO, TextIOWrapper
@@ -69,10 +70,11 @@ class Fork:
             return self._status
 
 
-def start_member(end: MessageSocket, device: torch.device, threads: int) -> Started:
+def start_member(end: MessageSocket, device: torch.device, threads: int, ahead: Callable[[], object] = bool) -> Started:
     """A process that follows the orders that come by the `end` of a connection, which is closed here.
 
-    `device`: that the process will use; `threads`: of the CPU, for one operator.
+    `device`: that the process will use; `threads`: of the CPU, for one operator; `ahead`: what a copy of this process
+    begins before it tries the device, which takes a second.
     """
     command, environment = _new_python(end.fileno()), {**os.environ, "OMP_NUM_THREADS": str(threads)}
     if can_be_copied():
@@ -82,7 +84,7 @@ def start_member(end: MessageSocket, device: torch.device, threads: int) -> Star
             warnings.simplefilter("ignore", DeprecationWarning)  # of threads: those of libraries are idle
             pid = os.fork()
         if not pid:
-            _continue(end.fileno(), device, command, environment)
+            _continue(end.fileno(), device, ahead, command, environment)
         started: Started = Fork(pid)
     else:
         started = subprocess.Popen(
@@ -122,7 +124,9 @@ def _new_python(descriptor: int) -> list[str]:
     return [sys.executable, "-u", "-c", script]  # -u: it ends at once, without flushing what it printed
 
 
-def _continue(descriptor: int, device: torch.device, command: list[str], environment: dict[str, str]) -> None:
+def _continue(
+    descriptor: int, device: torch.device, ahead: Callable[[], object], command: list[str], environment: dict[str, str]
+) -> None:
     """The rest of a copy's life.  It becomes a new Python if the device's driver was used before, and works no more."""
     try:
         gc.freeze()  # what the copied process had is not for this one to end
@@ -132,6 +136,7 @@ def _continue(descriptor: int, device: torch.device, command: list[str], environ
             if callable(signal.getsignal(number)):
                 signal.signal(number, signal.SIG_DFL)
         sys.stdout, sys.stderr = (TextIOWrapper(FileIO(i, "w", closefd=False), write_through=True) for i in (1, 2))
+        ahead()
         if not _works(device):
             os.set_inheritable(descriptor, True)
             os.execve(command[0], command, environment)

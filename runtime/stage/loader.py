@@ -28,6 +28,7 @@ from runtime.stage.linear.packed_linear import pack_linear
 from runtime.stage.linear.quantized_layout import lay_out_quantized
 from runtime.stage.speed import AS_IT_IS, Speed
 from runtime.stage.stage import LoadedStage, StageModule
+from runtime.stage.uninitialized import Uninitialized
 
 _IMPORTING = RLock()  # held while a file is imported, as this changes the path and the modules of the process
 
@@ -56,22 +57,27 @@ def load_stages(
     if not checked:
         check_stages(folder, manifest, chosen, strict)
     helpers = {Path(name).stem: import_file(folder / name) for name in manifest.helpers}
+    files = {
+        i: [import_file(folder / program.stages[i].module, helpers) for program in manifest.programs] for i in chosen
+    }
     adapters = added_files(folder, manifest)
 
     def load(index: int) -> LoadedStage:
         weights, device = folder / manifest.stages[index].weights, devices[index]
         entries, sizes = [program.stages[index] for program in manifest.programs], manifest.generation.sizes
-        modules = _load_modules(folder, entries, weights, device, sizes, helpers, adapters)
+        modules = _load_modules(files[index], entries, weights, device, sizes, adapters)
         if manifest.generation.page and kind_of(device).packs_linear and not speed.compile:
             pack_linear([program.module for program in modules])
         if manifest.generation.page and kind_of(device).merges_linear and not _edited(folder, manifest, entries):
             _merge_linear(modules, manifest, device)
         if manifest.generation.page:
             use_few_rows([program.module for program in modules])
-        return speed.apply(LoadedStage.from_modules(index, device, modules))
+        return LoadedStage.from_modules(index, device, modules)
 
-    with ThreadPoolExecutor(max_workers=len({devices[i] for i in chosen}), thread_name_prefix="load") as pool:
-        return tuple(pool.map(load, chosen))
+    workers = len({devices[i] for i in chosen})
+    with speed.preparing(folder, manifest), ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
+        loaded = [*pool.map(load, chosen)]
+    return tuple(map(speed.apply, loaded))
 
 
 def _edited(folder: Path, manifest: Manifest, entries: Sequence[ProgramStage]) -> bool:
@@ -146,12 +152,11 @@ def _check_hash(folder: Path, name: str, manifest: Manifest, strict: bool) -> No
 
 
 def _load_modules(
-    folder: Path,
+    files: Sequence[ModuleType],
     programs: Sequence[ProgramStage],
     weights: Path,
     device: torch.device,
     sizes: Mapping[str, int],
-    helpers: Mapping[str, ModuleType],
     adapters: Sequence[Path],
 ) -> list[StageModule]:
     """The modules of one stage, with pools of the `sizes`, and the added `adapters` behind those that it has.
@@ -160,8 +165,7 @@ def _load_modules(
     """
     modules: list[StageModule] = []
     held: dict[str, torch.Tensor] = {}
-    for program in programs:
-        file = import_file(folder / program.module, helpers)
+    for file, program in zip(files, programs, strict=True):
         module = _load_module(file, program.cls, weights, device, held, sizes)
         with_added(module, adapters, held)
         held.update(module.named_parameters(remove_duplicate=False))
@@ -183,7 +187,8 @@ def _load_module(
         raise ManifestError(f"{file.__file__} has no class {name}")
     try:
         taken = {name: size for name, size in sizes.items() if name in inspect.signature(cls.load).parameters}
-        return cls.load(weights, device, held, **taken) if held else cls.load(weights, device, **taken)
+        with Uninitialized():
+            return cls.load(weights, device, held, **taken) if held else cls.load(weights, device, **taken)
     except Exception as e:  # the file may be edited, and its weights be anything
         why = f"{type(e).__name__}: {e}"
         raise ManifestError(

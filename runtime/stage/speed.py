@@ -18,14 +18,15 @@ from runtime.device.settings import KEEPS_MODULES
 from runtime.errors import DeviceError
 from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
-from runtime.stage.compiled_cache import CompiledCache
+from runtime.stage.compiling.compiled_cache import CompiledCache, bytecode_folder
+from runtime.stage.compiling.compiler import compiler_imported
+from runtime.stage.compiling.early_launch import start_early
+from runtime.stage.compiling.repeated_layers import set_apart
+from runtime.stage.compiling.step_graphs import fewer_kernels
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
-from runtime.stage.early_launch import start_early
 from runtime.stage.linear.few_rows import uses_few_rows
 from runtime.stage.recurring_shapes import OF_TEXTS, NotCompilable, RecurringShapes, has_room
-from runtime.stage.repeated_layers import set_apart
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
-from runtime.stage.step_graphs import fewer_kernels
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,17 @@ class Speed:
         edited = any(file_hash(folder / name) != manifest.files.get(name) for name in files)
         keeps_modules = KEEPS_MODULES in manifest.settings
         return replace(speed, cuda_graphs=False) if keeps_modules or manifest.operators or edited else speed
+
+    def imports_compiler(self, manifest: Manifest) -> bool:
+        """Whether torch's compiler may be imported while the stages of an artifact are loaded.
+
+        Code of the user's that imports parts of it at the same time could find them half done.
+        """
+        return self.compile and KEEPS_MODULES not in manifest.settings and not manifest.operators
+
+    def preparing(self, folder: Path, manifest: Manifest) -> AbstractContextManager[None]:
+        """A block in which stages are loaded, and at whose end they can be made faster."""
+        return compiler_imported(bytecode_folder(folder)) if self.imports_compiler(manifest) else nullcontext()
 
     def apply(self, stage: LoadedStage) -> LoadedStage:
         """The stage with these options.  Raises DeviceError if its device does not support them."""

@@ -206,3 +206,34 @@ def test_a_stage_that_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"^stage_0.py cannot read .*; compile the model again$"):
         Pipeline.load(path, processes=True)
     assert psutil.Process().children() == before
+
+
+def test_an_interrupted_load_ends_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an artifact's results are made of is imported while the processes load."""
+
+    def interrupt(manifest: object) -> None:
+        raise KeyboardInterrupt
+
+    before = psutil.Process().children()
+    path = write(tmp_path / "out", [Part("return (x + 1,)", {"x": None}, {"y": ((), (0,))})])
+    monkeypatch.setattr("runtime.pipeline.Programs.parse", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline.load(path, processes=True)
+    assert psutil.Process().children() == before
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_a_copy_begins_to_import_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compile: bool) -> None:
+    """That is before it tries its device."""
+    path = write(tmp_path / "out", [Part("return (x + 1,)", {"x": None}, {"y": ((), (0,))})])
+    begun: list[Path] = []
+
+    def fail(end: object, device: object, threads: int, ahead: Callable[[], object]) -> None:
+        ahead()
+        raise OSError("no process")
+
+    monkeypatch.setattr("runtime.processes.owner.begin_import", begun.append)
+    monkeypatch.setattr("runtime.processes.owner.start_member", fail)
+    with pytest.raises(OSError, match="no process"):
+        Pipeline.load(path, processes=True, compile=compile)
+    assert begun == [path / "compiled" / "python"] * compile

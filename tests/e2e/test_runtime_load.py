@@ -40,6 +40,18 @@ def test_an_edited_stage_runs_with_one_warning(tmp_path: Path) -> None:
         assert torch.equal(pipe(X), (X + 1) * 3)
 
 
+def test_modules_draw_no_first_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of embeddings would import torch's compiler."""
+    edit(
+        chain(tmp_path) / "stage_0.py",
+        "        return module\n",
+        "        nn.Embedding(2, 2, device='meta')\n        return module\n",
+    )
+    monkeypatch.setattr("torch.nn.init._no_grad_normal_", None)
+    with pytest.warns(UserWarning, match="it was edited"), Pipeline.load(tmp_path) as pipe:
+        assert torch.equal(pipe(X), (X + 1) * 2)
+
+
 @pytest.mark.parametrize("name", ["stage_1.py", "stage_0.safetensors"])
 def test_strict_refuses_changed_files(tmp_path: Path, name: str) -> None:
     chain(tmp_path)

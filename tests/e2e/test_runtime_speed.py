@@ -6,6 +6,8 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -15,8 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch._dynamo.exc import BackendCompilerFailed
 
 from runtime import DeviceError, Pipeline, StageError
+from runtime.device.settings import KEEPS_MODULES
+from runtime.manifest.manifest import Manifest, Operator
 from runtime.run import main
+from runtime.stage.loader import load_stages
 from runtime.stage.shared_lock import SharedLock
+from runtime.stage.speed import Speed
 from tests.support.artifacts import chain
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # that names the folder of torch's compiler
@@ -65,6 +71,21 @@ def test_cuda_graphs_need_a_cuda_device(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"error: {message}" in capsys.readouterr().err
     assert main([str(tmp_path / "out"), "--input", x, "--output", y]) == 0
     assert torch.equal(load_file(y)["y"], torch.full((2, 4), 4.0))
+
+
+@pytest.mark.parametrize("own", ["", "operators", "modules"])
+def test_the_compiler_is_imported_while_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    """Unless code of the user's, which may import parts of it, runs at the same time."""
+    folder, begun = chain(tmp_path), []
+    operators = (Operator("aten::add", "", "", "", (0,)),) if own == "operators" else ()
+    settings = {KEEPS_MODULES: "torch.float32"} if own == "modules" else {}
+    manifest = replace(Manifest.read(folder), operators=operators, settings=settings)
+    monkeypatch.setattr("runtime.stage.speed.compiler_imported", lambda at: begun.append(at) or nullcontext())
+    for speed in (Speed(), Speed(compile=True)):
+        load_stages(folder, manifest, [torch.device("cpu")] * 2, strict=False, speed=speed)
+    assert begun == ([] if own else [folder / "compiled" / "python"])
 
 
 def test_many_share_the_lock_and_a_writer_holds_it_alone() -> None:
@@ -121,7 +142,7 @@ def test_what_is_compiled_is_kept_beside_the_artifact(tmp_path: Path, monkeypatc
     assert run() == [0, 1]
     assert run() == [2, 3]
     assert len([*(out / "compiled").glob("*/kernel*")]) == 4
-    monkeypatch.setattr("runtime.stage.compiled_cache.model_name", lambda device: "another device")
+    monkeypatch.setattr("runtime.stage.compiling.compiled_cache.model_name", lambda device: "another device")
     assert run() == [0, 1]
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with Pipeline.load(out, compile=True) as pipe, pytest.raises(StageError, match=r"FileNotFoundError.*mine"):

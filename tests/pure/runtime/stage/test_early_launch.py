@@ -14,7 +14,7 @@ from torch._inductor.virtualized import V
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ir.paged import attention
-from runtime.stage.early_launch import START, WAIT, start_early
+from runtime.stage.compiling.early_launch import START, WAIT, start_early
 from runtime.stage.linear import few_rows
 
 BODY = ["at = tl.program_id(0)", "x = tl.load(first)", WAIT, "y = tl.load(second)", WAIT, START, "tl.store(out, x + y)"]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from runtime.stage.repeated_layers import set_apart
+from runtime.stage.compiling.repeated_layers import set_apart
 from runtime.stage.speed import CompiledStage
 
 

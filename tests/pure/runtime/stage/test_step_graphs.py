@@ -16,7 +16,7 @@ from torch.fx import GraphModule
 from runtime.generation.scheduling.padding import with_few_widths
 from runtime.manifest.manifest import Generation
 from runtime.stage import speed
-from runtime.stage.step_graphs import fewer_kernels
+from runtime.stage.compiling.step_graphs import fewer_kernels
 
 ATEN = torch.ops.aten
 REDUCTIONS = ATEN.amax.default, ATEN.argmax.default, ATEN.sum.dim_IntList

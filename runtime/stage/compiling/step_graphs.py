@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from runtime.manifest.digests import file_hash
-from runtime.stage import early_launch
+from runtime.stage.compiling import early_launch
 from runtime.stage.linear import few_rows
 
 _ATEN = torch.ops.aten

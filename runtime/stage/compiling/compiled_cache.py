@@ -18,6 +18,7 @@ from runtime.device.settings import torch_settings
 from runtime.manifest.digests import file_hash
 
 _FOLDER = "compiled"
+_BYTECODE = "python"  # of it: Python's compiled files of torch's compiler
 _VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # of the environment: where torch's compiler looks, each time
 
 
@@ -61,6 +62,11 @@ class CompiledCache:
             del os.environ[_VARIABLE]
             if before is not None:
                 os.environ[_VARIABLE] = before
+
+
+def bytecode_folder(artifact: Path) -> Path:
+    """The folder beside an artifact for Python's compiled files, which name the version and source of each."""
+    return artifact.resolve() / _FOLDER / _BYTECODE
 
 
 def _processor() -> str:

@@ -1,0 +1,82 @@
+"""torch's compiler, which takes seconds to import, imported by a thread of its own while weights are read."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock, Thread
+
+_ENTRY = "torch._dynamo"
+_CACHES = "torch._inductor.codecache"
+_REST = (_CACHES, "torch._inductor.compile_fx")  # what its first call imports
+_SWITCH = 1e-4  # seconds after which the import lets other threads run: one that reads needs that for each piece
+_IMPORTING = Lock()  # held by one import at a time, as it changes settings of the process
+
+
+@contextmanager
+def compiler_imported(bytecode: Path) -> Iterator[None]:
+    """A block at whose end torch's compiler is imported: see `begin_import`."""
+    thread = begin_import(bytecode)
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def begin_import(bytecode: Path) -> Thread:
+    """A thread that imports torch's compiler.  No other should import parts of it meanwhile.
+
+    `bytecode`: the folder where Python's compiled files of it are kept, if Python has none of its own.
+    """
+    thread = Thread(target=_import_compiler, args=(bytecode,), name="import", daemon=True)
+    thread.start()
+    return thread
+
+
+def _import_compiler(bytecode: Path) -> None:
+    """Import all, and compute the keys of its caches, which are hashes of its files.  What fails, fails at its use."""
+    with _IMPORTING, suppress(Exception):
+        if any(name not in sys.modules for name in _REST):
+            with _in_haste(), _bytecode_kept(bytecode):
+                for name in (_ENTRY, *_REST):
+                    importlib.import_module(name)
+        caches = sys.modules[_CACHES]
+        caches.CacheBase.get_system()
+        caches.torch_key()
+
+
+@contextmanager
+def _in_haste() -> Iterator[None]:
+    """A block without garbage collection, a third of the time of such imports, in which threads take short turns."""
+    interval, collects = sys.getswitchinterval(), gc.isenabled()
+    sys.setswitchinterval(min(_SWITCH, interval))
+    gc.disable()
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
+        if collects:
+            gc.enable()
+
+
+@contextmanager
+def _bytecode_kept(folder: Path) -> Iterator[None]:
+    """A block in which Python reads and writes the compiled files of what it imports in a folder.
+
+    Nothing changes where it has those of the compiler: it then reads them beside the sources, and may write there.
+    """
+    spec = importlib.util.find_spec(_ENTRY)
+    if spec is None or spec.cached is None or Path(spec.cached).exists():
+        yield
+        return
+    before = sys.pycache_prefix, sys.dont_write_bytecode
+    sys.pycache_prefix, sys.dont_write_bytecode = str(folder), False
+    try:
+        yield
+    finally:
+        sys.pycache_prefix, sys.dont_write_bytecode = before

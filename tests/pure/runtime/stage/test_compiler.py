@@ -1,0 +1,92 @@
+"""The import of torch's compiler while weights are read; a small package stands in for it."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime.stage.compiling import compiler
+from runtime.stage.compiling.compiler import begin_import, compiler_imported
+
+CACHES = """\
+import sys
+switch, prefix = sys.getswitchinterval(), sys.pycache_prefix
+called = []
+
+class CacheBase:
+    @staticmethod
+    def get_system():
+        called.append("system")
+
+def torch_key():
+    called.append("key")
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the package, which is not imported, and has no compiled files."""
+    folder = tmp_path / "site" / "small_compiler"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "codecache.py").write_text(CACHES)
+    (folder / "compile_fx.py").write_text(
+        "import gc\nfrom small_compiler import codecache\ncollects = gc.isenabled()\n"
+    )
+    monkeypatch.syspath_prepend(str(folder.parent))
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    monkeypatch.setattr(compiler, "_ENTRY", "small_compiler")
+    monkeypatch.setattr(compiler, "_CACHES", "small_compiler.codecache")
+    monkeypatch.setattr(compiler, "_REST", ("small_compiler.codecache", "small_compiler.compile_fx"))
+    yield folder
+    for name in [name for name in sys.modules if name.startswith("small_compiler")]:
+        del sys.modules[name]
+
+
+def test_the_compiler_is_imported_at_the_end_of_the_block(package: Path, tmp_path: Path) -> None:
+    before = sys.getswitchinterval(), sys.dont_write_bytecode
+    with compiler_imported(tmp_path / "kept"):
+        pass
+    caches, last = sys.modules["small_compiler.codecache"], sys.modules["small_compiler.compile_fx"]
+    assert caches.called == ["system", "key"]
+    assert caches.switch < before[0]
+    assert not last.collects
+    assert gc.isenabled()
+    assert (sys.getswitchinterval(), sys.dont_write_bytecode) == before
+    assert sys.pycache_prefix is None
+
+
+def test_compiled_files_are_kept_where_python_has_none(package: Path, tmp_path: Path) -> None:
+    begin_import(tmp_path / "kept").join()
+    kept = [*(tmp_path / "kept").rglob("*.pyc")]
+    assert {file.name.partition(".")[0] for file in kept} == {"__init__", "codecache", "compile_fx"}
+    assert not [*package.rglob("*.pyc")]
+    written = {file: file.stat().st_mtime_ns for file in kept}
+    for name in [name for name in sys.modules if name.startswith("small_compiler")]:
+        del sys.modules[name]
+    begin_import(tmp_path / "kept").join()
+    assert {file: file.stat().st_mtime_ns for file in kept} == written
+
+
+def test_compiled_files_of_pythons_own_are_used(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    importlib.import_module("small_compiler")
+    del sys.modules["small_compiler"]
+    begin_import(tmp_path / "kept").join()
+    assert sys.modules["small_compiler.codecache"].prefix is None
+    assert not (tmp_path / "kept").exists()
+
+
+def test_what_cannot_be_imported_fails_at_its_use(package: Path, tmp_path: Path) -> None:
+    (package / "compile_fx.py").write_text("raise RuntimeError('no compiler')")
+    with compiler_imported(tmp_path / "kept"):
+        pass
+    assert gc.isenabled()
+    assert sys.pycache_prefix is None
+    with pytest.raises(RuntimeError, match="no compiler"):
+        importlib.import_module("small_compiler.compile_fx")
