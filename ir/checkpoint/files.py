@@ -69,13 +69,13 @@ def read_checkpoint(path: Path, variant: str = "") -> Tables:
 
 
 def indexed_dtype(folder: Path, variant: str = "") -> torch.dtype | None:
-    """The dtype of a model that the index of its shards names; None where it names none."""
+    """The dtype of a model that the index of its shards names; None where it names none, or one of codes."""
     index = weights_in(folder, variant) if folder.is_dir() else folder
     if index.suffix != ".json":
         return None
     metadata = json.loads(index.read_bytes()).get("metadata")
     found = getattr(torch, str(metadata.get("dtype")), None) if isinstance(metadata, dict) else None
-    return found if isinstance(found, torch.dtype) and found.is_floating_point else None
+    return found if isinstance(found, torch.dtype) and found.is_floating_point and found.itemsize > 1 else None
 
 
 _OF_A_RUN = re.compile(r"(^|[._])(optim|rng)")

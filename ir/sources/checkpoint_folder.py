@@ -58,7 +58,7 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     checkpoint = opened(named, reading, *adapters) if reading.weights and named is not None else None
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
     notes = switch(config, caches=caches and not reading.generate)
-    model = _build(path, cls, config, reading.dtype or config.dtype or _stored_dtype(checkpoint, reading.variant))
+    model = _build(path, cls, config, reading.dtype or _dtype(config, checkpoint, reading.variant))
     if (folder / _GENERATION).is_file() and reading.generate:
         model.generation_config = _generation_config(folder, transformers)
     if reading.weights and named is None:
@@ -315,6 +315,14 @@ def _keep_in_float32(model: Any, dtype: torch.dtype) -> None:
             owner, _, attribute = name.rpartition(".")
             wide.setdefault(param, nn.Parameter(param.detach().float(), requires_grad=False))
             setattr(model.get_submodule(owner), attribute, wide[param])
+
+
+def _dtype(config: Any, checkpoint: Checkpoint | None, variant: str) -> torch.dtype:
+    """The dtype that the configuration names, unless it is one of codes, as float8; else that of the weights."""
+    named = config.dtype
+    if isinstance(named, torch.dtype) and named.itemsize > 1:
+        return named
+    return _stored_dtype(checkpoint, variant)
 
 
 def _stored_dtype(checkpoint: Checkpoint | None, variant: str) -> torch.dtype:

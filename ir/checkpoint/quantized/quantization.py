@@ -36,6 +36,9 @@ _OF_ACTIVATIONS = (
 )
 """Endings of names of tensors that quantize activations, which stages do not."""
 
+_FP8 = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
+"""The dtypes of codes that are numbers, but for a scale."""
+
 _REPLACING = ("auto-round", "awq", "bitsandbytes", "gptq")
 """The methods that put linear layers of their own in the place of those whose weights lie across."""
 
@@ -75,6 +78,11 @@ class Quantization:
         weights = self.weights(tensors)
         taken = {name for weight in weights for name in weight.names.values()}
         rest = {n: t for n, t in tensors.items() if n not in taken and not n.endswith(_OF_ACTIVATIONS)}
+        if lost := [name for name, tensor in rest.items() if name.endswith(".weight") and tensor.dtype in _FP8]:
+            raise SourceError(
+                f"{lost[0]} is {str(rest[lost[0]].dtype).removeprefix('torch.')} without the scale that "
+                f"{self.method} has beside it; fetch the files again, or save the model anew"
+            )
         found = {weight.name: Dequantized(weight.scheme, weight.parts, dtype) for weight in weights}
         for name, weight in found.items():
             with reading_weight(name):

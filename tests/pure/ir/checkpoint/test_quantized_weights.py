@@ -535,3 +535,10 @@ def test_scales_of_inputs_without_a_place_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": "fp8"}}))
     with pytest.raises(SourceError, match=r"has act.scales, by which fp8 scales what layers take or return, and which"):
         Checkpoint.open(tmp_path).for_model(nn.Sequential(nn.Linear(C, R, bias=False)))
+
+
+@pytest.mark.parametrize("method", ["fp8", "compressed-tensors", "modelopt"])
+def test_codes_without_their_scale_are_named(method: str) -> None:
+    stored = {"x.weight": Held(fp8(R, C)), "y.weight": Held(scales(R, C))}
+    with pytest.raises(SourceError, match=rf"x.weight is float8_e4m3fn without the scale that {method} has beside it"):
+        Quantization(method, {"quant_algo": "FP8"}).dequantized(stored, torch.float32)

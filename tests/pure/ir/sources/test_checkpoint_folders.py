@@ -123,7 +123,9 @@ def test_trusted_code_for_an_auto_class_replaces_the_librarys(folder: Path) -> N
         assert type(source.model).__name__ == name
 
 
-@pytest.mark.parametrize(("said", "dtype"), [("bfloat16", torch.bfloat16), ("int8", torch.float16)])
+@pytest.mark.parametrize(
+    ("said", "dtype"), [("bfloat16", torch.bfloat16), ("int8", torch.float16), ("float8_e4m3fn", torch.float16)]
+)
 def test_without_a_dtype_that_of_the_index_is_taken(said: str, dtype: torch.dtype, folder: Path) -> None:
     configure(folder, dtype=None)
     write(folder, *halves(lambda n: "embed" in n, torch.float16))
@@ -132,6 +134,11 @@ def test_without_a_dtype_that_of_the_index_is_taken(said: str, dtype: torch.dtyp
     assert next(read_source(str(folder)).model.parameters()).dtype == dtype
     if dtype == torch.bfloat16:
         assert hf.AutoModelForCausalLM.from_pretrained(folder).dtype == dtype
+
+
+def test_a_dtype_of_codes_is_not_that_of_the_model(folder: Path) -> None:
+    configure(folder, dtype="float8_e4m3fn")
+    assert next(read_source(str(folder), Reading(weights=False)).model.parameters()).dtype == torch.float32
 
 
 def test_a_head_that_an_adapter_has_whole_is_untied(folder: Path) -> None:
