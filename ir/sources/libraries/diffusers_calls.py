@@ -54,6 +54,16 @@ def _conditioned_unet(config: Any) -> LibraryCall:
     return LibraryCall({**call.inputs, "added_cond_kwargs": added}, {**call.dynamic, **shapes})  # type: ignore[dict-item]
 
 
+def _control(config: Any) -> LibraryCall:
+    """The call of a ControlNet: that of a UNet, with a picture in pixels, which its layers halve."""
+    call = _conditioned_unet(config)
+    size = 2 ** (len(config.conditioning_embedding_out_channels or (0, 0, 0, 0)) - 1)
+    rows, _, height, width = call.inputs["sample"].shape
+    picture = torch.rand(rows, config.conditioning_channels, size * height, size * width)
+    inputs = {**call.inputs, "controlnet_cond": picture, "conditioning_scale": 1.0, "guess_mode": False}
+    return LibraryCall(inputs, {**call.dynamic, "controlnet_cond": {0: "batch"}})
+
+
 def _autoencoder(config: Any) -> LibraryCall:
     return _called({"sample": _picture(config)})
 
@@ -84,6 +94,36 @@ def _flux(config: Any) -> LibraryCall:
     return _called(inputs, **tokens, hidden_states="patches", img_ids="patches")
 
 
+def _of_captions(config: Any) -> LibraryCall:
+    """The call of PixArt and Sana: words with a mask, and the picture's sizes where PixArt is trained with them."""
+    inputs = {
+        "hidden_states": _picture(config),
+        "encoder_hidden_states": _words(config.caption_channels),
+        "encoder_attention_mask": torch.ones(_BATCH, _TOKENS, dtype=torch.int64),
+        "timestep": torch.full((_BATCH,), _STEP),
+    }
+    if config.get("guidance_embeds"):
+        inputs["guidance"] = torch.full((_BATCH,), 4.5)
+    call = _called(inputs, encoder_hidden_states="tokens", encoder_attention_mask="tokens")
+    if "use_additional_conditions" not in config:
+        return call
+    named = config.use_additional_conditions
+    larger = config.sample_size == 128 if named is None else named
+    sizes = {"resolution": torch.full((_BATCH, 2), 1024.0), "aspect_ratio": torch.ones(_BATCH, 1)}
+    added = sizes if larger else dict.fromkeys(sizes)
+    shapes = {"added_cond_kwargs": {name: {0: "batch"} for name in sizes}} if larger else {}
+    return LibraryCall({**call.inputs, "added_cond_kwargs": added}, {**call.dynamic, **shapes})  # type: ignore[dict-item]
+
+
+def _aura_flow(config: Any) -> LibraryCall:
+    inputs = {
+        "hidden_states": _picture(config),
+        "encoder_hidden_states": _words(config.joint_attention_dim),
+        "timestep": torch.full((_BATCH,), 0.5),
+    }
+    return _called(inputs, encoder_hidden_states="tokens")
+
+
 def _classes(config: Any) -> LibraryCall:
     labels = torch.randint(config.num_embeds_ada_norm, (_BATCH,))
     return _called(
@@ -99,17 +139,44 @@ def _autoencoder_methods(config: Any, dtype: torch.dtype) -> Mapping[str, Librar
     return {"decode": _called({"z": latents.to(dtype)}), "encode": _called({"x": pixels.to(dtype)})}
 
 
+def _tiny_methods(config: Any, dtype: torch.dtype) -> Mapping[str, LibraryCall]:
+    pixels = _picture(config)
+    side = config.upsampling_scaling_factor
+    latents = torch.randn(_BATCH, config.latent_channels, *(size // side for size in pixels.shape[2:]))
+    return {"decode": _called({"x": latents.to(dtype)}), "encode": _called({"x": pixels.to(dtype)})}
+
+
+def _quantized_methods(config: Any, dtype: torch.dtype) -> Mapping[str, LibraryCall]:
+    """The calls of pipelines, whose latents need no vectors of the codebook."""
+    pixels = _picture(config)
+    side = 2 ** (len(config.block_out_channels) - 1)
+    latents = torch.randn(_BATCH, config.latent_channels, *(size // side for size in pixels.shape[2:])).to(dtype)
+    decode = LibraryCall({"h": latents, "force_not_quantize": True}, {"h": {0: "batch"}})
+    return {"decode": decode, "encode": _called({"x": pixels.to(dtype)})}
+
+
 CALLS: Mapping[str, Callable[[Any], LibraryCall]] = {
     "UNet2DModel": _unet,
     "UNet2DConditionModel": _conditioned_unet,
+    "ControlNetModel": _control,
     "AutoencoderKL": _autoencoder,
+    "AutoencoderTiny": _autoencoder,
+    "AutoencoderDC": _autoencoder,
+    "VQModel": _autoencoder,
+    "PixArtTransformer2DModel": _of_captions,
+    "SanaTransformer2DModel": _of_captions,
+    "AuraFlowTransformer2DModel": _aura_flow,
     "SD3Transformer2DModel": _stable_diffusion_3,
     "FluxTransformer2DModel": _flux,
     "DiTTransformer2DModel": _classes,
 }
 """The call of a model by its class."""
 
-METHODS: Mapping[str, Callable[[Any, torch.dtype], Mapping[str, LibraryCall]]] = {"AutoencoderKL": _autoencoder_methods}
+METHODS: Mapping[str, Callable[[Any, torch.dtype], Mapping[str, LibraryCall]]] = {
+    "AutoencoderKL": _autoencoder_methods,
+    "AutoencoderTiny": _tiny_methods,
+    "VQModel": _quantized_methods,
+}
 """The calls of pipelines, by their methods, of models of which they do not call `forward`."""
 
 TEXT_ENCODERS: Mapping[str, Mapping[str, Any]] = {
@@ -119,3 +186,6 @@ TEXT_ENCODERS: Mapping[str, Mapping[str, Any]] = {
     "UMT5EncoderModel": {},
 }
 """The classes of transformers that pipelines call without a mask, with the arguments beside the ids."""
+
+MASKING = ("PixArtAlphaPipeline", "PixArtSigmaPipeline", "AuraFlowPipeline")
+"""The pipelines that call them with a mask."""

@@ -28,10 +28,16 @@ def diffusers_folder(path: Path) -> LibraryFolder | None:
         "diffusers",
         "diffusers",
         make=make,
-        call=lambda model: CALLS[name](model.config),
+        call=lambda model: CALLS[name](_sized(model.config, path)),
         load=lambda diffusers: getattr(diffusers, name).from_pretrained(path, local_files_only=True),
         weights=path,
     )
+
+
+def _sized(config: Any, path: Path) -> Any:
+    """The configuration with the size of the latents of its pipeline's UNet, where it names none, as a ControlNet's."""
+    size = settings_of(path.parent / "unet" / CONFIG).get("sample_size")
+    return config if size is None or "sample_size" in config else type(config)(**config, sample_size=size)
 
 
 def _taking_old_names(model: Any) -> nn.Module:

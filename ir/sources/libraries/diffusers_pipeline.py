@@ -15,7 +15,7 @@ from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
 from ir.sources.folders import CONFIG
-from ir.sources.libraries.diffusers_calls import CALLS, METHODS, TEXT_ENCODERS, LibraryCall
+from ir.sources.libraries.diffusers_calls import CALLS, MASKING, METHODS, TEXT_ENCODERS, LibraryCall
 from ir.sources.libraries.diffusers_folder import diffusers_folder
 from ir.sources.libraries.known_folder import settings_of
 from ir.sources.source import Reading, Source, Variant
@@ -78,6 +78,7 @@ class PipelineFolder:
 
     path: Path
     parts: Mapping[str, tuple[str, str]]
+    name: str = ""  # of the pipeline's class
 
     def read(self, reading: Reading) -> Source:
         """The source, in which the models are parts of one.  Raises SourceError where one of them cannot be read."""
@@ -87,7 +88,7 @@ class PipelineFolder:
             try:
                 sources[name] = self._part(name, reading)
             except SourceError as e:
-                if self._is_known(name):
+                if self._is_known(name) and not self._is_controlled(name):
                     raise
                 left_out.append(f"{name} is left out, and the pipeline itself runs it: {e}")
         calls = sorted((call for name in sources for call in self._calls(name, sources[name])), key=_rarity)
@@ -99,6 +100,10 @@ class PipelineFolder:
     def _is_known(self, name: str) -> bool:
         """Whether it is known how pipelines call a model."""
         return self.parts[name][1] in (*CALLS, *TEXT_ENCODERS)
+
+    def _is_controlled(self, name: str) -> bool:
+        """Whether a model takes what a ControlNet gives beside its own arguments."""
+        return "controlnet" in self.parts and name in ("unet", "transformer")
 
     def _check(self, reading: Reading) -> None:
         """Raise SourceError for options that are of one model."""
@@ -113,11 +118,14 @@ class PipelineFolder:
 
     def _part(self, name: str, reading: Reading) -> Source:
         library, cls = self.parts[name]
+        if self._is_controlled(name):
+            raise SourceError("what it takes from a ControlNet is not known")
         if (known := diffusers_folder(self.path / name)) is not None:
             return known.read(reading)
         if library != "transformers":
             raise SourceError(f"how pipelines call {cls} is not known")
-        return read_checkpoint_folder(self.path / name, replace(reading, padding=cls not in TEXT_ENCODERS))
+        masked = cls not in TEXT_ENCODERS or self.name in MASKING
+        return read_checkpoint_folder(self.path / name, replace(reading, padding=masked))
 
     def _calls(self, name: str, source: Source) -> Iterator[PipelineCall]:
         cls = self.parts[name][1]
@@ -173,7 +181,8 @@ def diffusers_pipeline(path: Path) -> PipelineFolder | None:
         return None
     settings = settings_of(path / INDEX)
     parts = {name: tuple(part) for name, part in settings.items() if isinstance(part, list) and len(part) == 2}
-    return PipelineFolder(path, {name: part for name, part in parts.items() if all(isinstance(p, str) for p in part)})
+    named = {name: part for name, part in parts.items() if all(isinstance(p, str) for p in part)}
+    return PipelineFolder(path, named, str(settings.get("_class_name", "")))
 
 
 def _rarity(call: PipelineCall) -> float:

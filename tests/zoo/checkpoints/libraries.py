@@ -60,6 +60,48 @@ def old_autoencoder(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     return model, call
 
 
+def control(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    blocks = {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "block_out_channels": (16, 32)}
+    sizes = {"layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": 4, "cross_attention_dim": 32}
+    model = diffusers.ControlNetModel(**blocks, **sizes, conditioning_embedding_out_channels=(8, 16))
+    model.save_pretrained(folder)
+    call = {"sample": torch.randn(3, 4, 64, 64), "controlnet_cond": torch.rand(3, 3, 128, 128)}
+    return model, {
+        **call,
+        "timestep": torch.tensor(5),
+        "encoder_hidden_states": torch.randn(3, 9, 32),
+        "conditioning_scale": 1.0,
+    }
+
+
+def tiny_autoencoder(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1), "upsampling_scaling_factor": 2}
+    widths = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    model = diffusers.AutoencoderTiny(**blocks, **widths)
+    model.save_pretrained(folder)
+    return model, {"sample": torch.randn(3, 3, 64, 64)}
+
+
+def quantizing_autoencoder(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    model = diffusers.VQModel(**blocks, block_out_channels=(8, 16), norm_num_groups=8, num_vq_embeddings=12)
+    model.save_pretrained(folder)
+    return model, {"sample": torch.randn(3, 3, 32, 32)}
+
+
+def of_captions(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """PixArt, which is told the size of the picture that is made."""
+    sizes = {"num_attention_heads": 3, "attention_head_dim": 16, "num_layers": 2, "cross_attention_dim": 48}
+    model = diffusers.PixArtTransformer2DModel(
+        **sizes, sample_size=8, caption_channels=24, norm_num_groups=8, use_additional_conditions=True
+    )
+    model.save_pretrained(folder)
+    call = {"hidden_states": torch.randn(3, 4, 8, 8), "encoder_hidden_states": torch.randn(3, 9, 24)}
+    call["encoder_attention_mask"] = (torch.arange(9) < torch.tensor([[9], [4], [7]])).long()
+    size = {"resolution": torch.full((3, 2), 512.0), "aspect_ratio": torch.full((3, 1), 2.0)}
+    return model, {**call, "timestep": torch.tensor([5, 5, 6]), "added_cond_kwargs": size}
+
+
 def timm_classifier(timm: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     model = timm.create_model("resnet10t", num_classes=10)
     timm.models.save_for_hf(model, str(folder), safe_serialization=True)
@@ -82,6 +124,10 @@ LIBRARIES: dict[str, Kind] = {
     "diffusers, `UNet2DModel`": written_by("diffusers", unet),
     "diffusers, `AutoencoderKL`": written_by("diffusers", autoencoder),
     "diffusers, `AutoencoderKL`, attention under old names": written_by("diffusers", old_autoencoder),
+    "diffusers, `ControlNetModel`": written_by("diffusers", control),
+    "diffusers, `AutoencoderTiny`": written_by("diffusers", tiny_autoencoder),
+    "diffusers, `VQModel`": written_by("diffusers", quantizing_autoencoder),
+    "diffusers, `PixArtTransformer2DModel`": written_by("diffusers", of_captions),
     "timm": written_by("timm", timm_classifier, config=TIMM),
     "open_clip": written_by("open_clip", open_clip_encoders, open_clip_config=CLIP),
 }

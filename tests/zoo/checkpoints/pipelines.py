@@ -191,10 +191,37 @@ def class_conditional(diffusers: Any, folder: Path) -> Any:
     return diffusers.DiTPipeline(transformer, autoencoder(diffusers), diffusers.DDIMScheduler(), {0: "a", 1: "b"})
 
 
+def controlled(diffusers: Any, folder: Path) -> Any:
+    """Stable Diffusion with a ControlNet, which alone is in stages."""
+    plain = stable_diffusion(diffusers, folder)
+    control = diffusers.ControlNetModel.from_unet(plain.unet, conditioning_embedding_out_channels=(8, 16))
+    parts = {**plain.components, "image_encoder": None}
+    return diffusers.StableDiffusionControlNetPipeline(**parts, controlnet=control, requires_safety_checker=False)
+
+
+def pixart(diffusers: Any, folder: Path) -> Any:
+    transformer = diffusers.PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=2,
+        cross_attention_dim=32,
+        sample_size=8,
+        caption_channels=32,
+        norm_num_groups=8,
+    )
+    return diffusers.PixArtAlphaPipeline(
+        words_of_t5(), t5(), autoencoder(diffusers), transformer, diffusers.DPMSolverMultistepScheduler()
+    )
+
+
 PIPELINES: dict[str, Kind] = {
     "Stable Diffusion": pipeline(stable_diffusion, prompt="a cat"),
     "Stable Diffusion XL": pipeline(stable_diffusion_xl, prompt="a cat"),
     "Stable Diffusion 3": pipeline(stable_diffusion_3, prompt="a cat", height=16, width=16),
     "Flux": pipeline(flux, prompt="a cat", height=16, width=16, max_sequence_length=32),
+    "Stable Diffusion with a ControlNet": pipeline(
+        controlled, prompt="a cat", image=torch.full((1, 3, 16, 16), 0.5), height=16, width=16
+    ),
+    "PixArt": pipeline(pixart, prompt="a cat", height=16, width=16, use_resolution_binning=False, clean_caption=False),
     "DiT": pipeline(class_conditional, class_labels=[0, 1]),
 }

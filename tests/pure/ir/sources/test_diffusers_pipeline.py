@@ -96,6 +96,13 @@ def test_each_call_of_each_model_is_a_program(folder: Path) -> None:
     assert torch.equal(loaded(unet={"sample": ones, "timestep": 3 * ones}), 3 * ones)
 
 
+def test_a_model_that_takes_what_a_controlnet_gives_is_left_out(folder: Path) -> None:
+    file = folder / "model_index.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "controlnet": ["diffusers", "ControlNetModel"]}))
+    notes = read(folder).notes
+    assert "unet is left out, and the pipeline itself runs it: what it takes from a ControlNet is not known" in notes
+
+
 def test_without_weights_nothing_but_configurations_is_read(folder: Path) -> None:
     for file in folder.glob("*/*.safetensors"):
         file.unlink()

@@ -135,6 +135,10 @@ SIZES: dict[str, Any] = {
     "addition_embed_type": "text_time",
     "addition_time_embed_dim": 2,
     "projection_class_embeddings_input_dim": 17,
+    "conditioning_embedding_out_channels": (4, 8),
+    "conditioning_channels": 3,
+    "caption_channels": 6,
+    "use_additional_conditions": True,
 }
 
 
@@ -153,5 +157,10 @@ def test_rows_of_a_call_are_as_many_as_one_likes(name: str) -> None:
     for argument, tensor in flat.items():
         if isinstance(tensor, torch.Tensor) and tensor.dim() and argument not in ("img_ids", "txt_ids"):
             assert (tensor.shape[0], rows[argument][0]) == (2, "batch"), argument
+    if name == "ControlNetModel":
+        assert flat["controlnet_cond"].shape[2:] == (16, 16)
+    if name == "PixArtTransformer2DModel":
+        small = CALLS[name](Config({**SIZES, "use_additional_conditions": None}))
+        assert small.inputs["added_cond_kwargs"] == {"resolution": None, "aspect_ratio": None}
     if name == "UNet2DConditionModel":
         assert flat["text_embeds"].shape == (2, 5)
