@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from transformers import T5Config, T5EncoderModel
 
 from ir.errors import SourceError
 from ir.sources import Reading, Source, read_source
@@ -114,6 +115,19 @@ def test_without_weights_nothing_but_configurations_is_read(folder: Path) -> Non
 def test_latents_are_as_many_times_smaller_as_there_are_blocks() -> None:
     calls = METHODS["AutoencoderKL"](Config({**SIZES, "block_out_channels": (8, 8)}), torch.float16)
     assert (calls["decode"].inputs["z"].shape, calls["encode"].inputs["x"].dtype) == ((2, 2, 8, 8), torch.float16)
+    tiny = METHODS["AutoencoderTiny"](Config({**SIZES, "upsampling_scaling_factor": 4}), torch.float16)
+    assert (tiny["decode"].inputs["x"].shape, tiny["encode"].inputs["x"].shape) == ((2, 2, 4, 4), (2, 4, 16, 16))
+    codes = METHODS["VQModel"](Config(SIZES), torch.float16)["decode"].inputs
+    assert (codes["h"].shape, codes["force_not_quantize"]) == ((2, 2, 4, 4), True)
+
+
+@pytest.mark.parametrize(("pipeline", "masked"), [("PixArtAlphaPipeline", True), ("FluxPipeline", False)])
+def test_some_pipelines_call_their_text_encoder_with_a_mask(pipeline: str, masked: bool, folder: Path) -> None:
+    sizes: dict[str, Any] = {"d_model": 8, "d_ff": 8, "d_kv": 4, "num_heads": 2, "num_layers": 1, "vocab_size": 9}
+    T5EncoderModel(T5Config(**sizes)).save_pretrained(folder / "text_encoder")
+    index = {"_class_name": pipeline, "text_encoder": ["transformers", "T5EncoderModel"]}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    assert ("attention_mask" in read(folder, weights=False).kwargs["text_encoder"]) is masked
 
 
 def test_patches_and_tokens_of_flux_may_be_any_number() -> None:
