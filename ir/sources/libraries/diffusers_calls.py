@@ -61,7 +61,7 @@ def _control(config: Any) -> LibraryCall:
     rows, _, height, width = call.inputs["sample"].shape
     picture = torch.rand(rows, config.conditioning_channels, size * height, size * width)
     inputs = {**call.inputs, "controlnet_cond": picture, "conditioning_scale": 1.0, "guess_mode": False}
-    return LibraryCall(inputs, {**call.dynamic, "controlnet_cond": {0: "batch"}})
+    return LibraryCall(inputs, {**call.dynamic, "controlnet_cond": {0: "batch"}})  # type: ignore[dict-item]
 
 
 def _autoencoder(config: Any) -> LibraryCall:
