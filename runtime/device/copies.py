@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from runtime.device.packs import memory_of, packs_of, places_of, views
 from runtime.device.streams import read_in, stream_on, within
 
 
@@ -26,33 +27,34 @@ class DeviceCopies:
         """The tensors on this device, and the events after which they exist.  `ready`: those of the arguments."""
         if all(tensor.device == self.device for tensor in tensors):
             return tuple(tensors), tuple(ready)
-        here = self._stream(self.device)
+        here = self.stream(self.device)
         with within(here):
-            copies = tuple(self._copy(tensor, ready) for tensor in tensors)
+            copies = tuple(self._copies(tensors, ready))
         return copies, (*ready, *([] if here is None else [here.record_event()]))
 
-    def bring_from_others(
-        self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]
-    ) -> tuple[Sequence[torch.Tensor], Sequence[torch.Event]]:
-        """The same for tensors on other accelerators; those on the host are left there."""
-        far = [i for i, tensor in enumerate(tensors) if tensor.device != self.device and tensor.device.type != "cpu"]
-        if not far:
-            return tensors, ready
-        brought, ready = self.bring([tensors[i] for i in far], ready)
-        copies = dict(zip(far, brought, strict=True))
-        return [copies.get(i, tensor) for i, tensor in enumerate(tensors)], ready
+    def _copies(self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> list[torch.Tensor]:
+        """Copies, of which those lie in one piece of memory whose originals do, on the host."""
+        if self.device.type == "cpu":
+            return [self._copy(tensor, ready) for tensor in tensors]
+        made: dict[int, torch.Tensor] = {}
+        for pack in packs_of(tensors):
+            if (alike := [tensors[i] for i in pack])[0].device.type == "cpu":
+                memory = self._copy(memory_of(alike[0]), ready)
+                made |= zip(pack, views(memory, alike, places_of(alike)), strict=True)
+        return [made[i] if i in made else self._copy(tensor, ready) for i, tensor in enumerate(tensors)]
 
     def _copy(self, tensor: torch.Tensor, ready: Sequence[torch.Event]) -> torch.Tensor:
         if tensor.device == self.device:
             return tensor
         if tensor.device.type == "cpu":
             return tensor.pin_memory().to(self.device, non_blocking=True)
-        there = self._stream(tensor.device)
+        there = self.stream(tensor.device)
         with within(there):
             read_in(there, (tensor,), ready)
             return tensor.to(self.device, non_blocking=self.device.type != "cpu")
 
-    def _stream(self, device: torch.device) -> torch.Stream | None:
+    def stream(self, device: torch.device) -> torch.Stream | None:
+        """The side stream for copies on a device."""
         if device not in self._streams:
             self._streams[device] = stream_on(device)
         return self._streams[device]

@@ -84,8 +84,8 @@ class Worker:
         """Launch the graph of a batch on the thread that asks, while this one has none.  Raises StageError."""
         running = self._begin(ready)
         try:
-            with torch.no_grad(), within(self.stage.stream):
-                made = self.stage.launch(graph, tensors, ready)
+            with torch.no_grad(), self.stage.reading(tensors, ready):
+                made = graph.launch(tensors)
                 running.made = made_by_now(made)
         except BaseException as e:
             raise StageError(self.stage.index, str(self.stage.device), e) from e

@@ -20,7 +20,6 @@ from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
 from runtime.generation.outputs import HostOutputs, StepOutputs, TokenCopies
 from runtime.generation.scheduling.batches import TextBatch
-from runtime.generation.scheduling.padding import with_few_widths
 from runtime.generation.scheduling.scheduler import CHUNK, Scheduler
 from runtime.generation.scheduling.sequences import Pools, TextInProgress, TextSource
 from runtime.generation.scheduling.step_inputs import StepInputs
@@ -227,8 +226,7 @@ class Generator:
             return batch.inputs(takes, self._generation), ()
         ahead = any(text.unread for text in batch.texts)
         if max(batch.counts) > 1:
-            given = batch.inputs(takes, self._generation)
-            return (with_few_widths(given, self._generation) if self._stages.pads else given), ()
+            return self._steps.of_prompts(batch), ()
         given = self._steps.of(batch, ids=not ahead)
         if not ahead:
             return given, ()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from runtime.device.kinds import kind_of
+from runtime.device.packs import memory_of, packs_of, places_of, views
 from runtime.stage.stage import ShapeKey, StageLaunch, shape_key
 
 KEPT = 64  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
@@ -32,11 +33,13 @@ class RecordedGraph:
     def launch(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """See `StageLaunch.launch`."""
         self.held.extend([None] * (len(tensors) - len(self.held)))
+        for pack in self._packs:
+            pack.fill(tensors, self.held)
         for i, tensor in enumerate(tensors):
             if tensor is not self.held[i]:
                 buffer = self.inputs[i]
-                waits = tensor.device == buffer.device
-                buffer.copy_(tensor if waits else tensor.pin_memory(), non_blocking=True)
+                pins = tensor.device.type == "cpu" and buffer.device.type != "cpu"
+                buffer.copy_(tensor.pin_memory() if pins else tensor, non_blocking=True)
                 self.held[i] = tensor
         self.graph.replay()
         return tuple(output.clone() for output in self.outputs)
@@ -49,10 +52,45 @@ class RecordedGraph:
         return tuple(output.clone() for output in self.outputs)  # the next replay writes here again
 
     @cached_property
+    def _packs(self) -> list[InputPack]:
+        return [InputPack.of(self.inputs, pack) for pack in packs_of(self.inputs)]
+
+    @cached_property
     def _by_dtype(self) -> list[list[int]]:
         """The inputs of each dtype, which one kernel copies."""
         dtypes = dict.fromkeys(tensor.dtype for tensor in self.inputs)
         return [[i for i, tensor in enumerate(self.inputs) if tensor.dtype == dtype] for dtype in dtypes]
+
+
+@dataclass(frozen=True)
+class InputPack:
+    """Input buffers of a graph that lie in one piece of memory."""
+
+    indices: tuple[int, ...]
+    places: list[int]  # their offsets, in bytes
+    memory: torch.Tensor
+
+    @classmethod
+    def of(cls, inputs: Sequence[torch.Tensor], pack: Sequence[int]) -> InputPack:
+        buffers = [inputs[i] for i in pack]
+        return cls(tuple(pack), places_of(buffers), memory_of(buffers[0]))
+
+    def fill(self, tensors: Sequence[torch.Tensor], held: list[torch.Tensor | None]) -> None:
+        """Copy all tensors of the pack at once, if they lie in the host's memory as the buffers do in theirs.
+
+        `held`: what each input buffer holds, which then are these.
+        """
+        given = [tensors[i] for i in self.indices]
+        if all(tensor is held[i] for i, tensor in zip(self.indices, given, strict=True)):
+            return
+        first = given[0].untyped_storage()
+        if any(t.device.type != "cpu" or t.untyped_storage().data_ptr() != first.data_ptr() for t in given):
+            return
+        if first.nbytes() == self.memory.nbytes and places_of(given) == self.places:
+            memory = memory_of(given[0])
+            self.memory.copy_(memory if self.memory.device.type == "cpu" else memory.pin_memory(), non_blocking=True)
+            for i, tensor in zip(self.indices, given, strict=True):
+                held[i] = tensor
 
 
 @dataclass(frozen=True)
@@ -123,9 +161,9 @@ class GraphedStage:
         return self._graphs[key].run(tensors)
 
     def _record(self, tensors: Sequence[torch.Tensor], sizes: dict[str, int]) -> RecordedGraph:
-        inputs = tuple(
-            torch.zeros_like(tensor) if i in self._addresses else tensor.clone() for i, tensor in enumerate(tensors)
-        )
+        inputs = buffers_for(tensors)
+        for i in self._addresses:
+            inputs[i].zero_()
         with _kept(self._state):
             for _ in range(2):  # set-up of libraries at their first use cannot be recorded
                 self._call(*inputs, **sizes)
@@ -135,6 +173,15 @@ class GraphedStage:
         except Exception as e:
             raise RuntimeError(f"it cannot be recorded as a CUDA graph; run it without cuda_graphs: {e}") from e
         return RecordedGraph(graph, inputs, tuple(outputs))
+
+
+def buffers_for(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Copies of tensors: of those that lie in one piece of memory, in another one."""
+    made: dict[int, torch.Tensor] = {}
+    for pack in packs_of(tensors):
+        alike = [tensors[i] for i in pack]
+        made |= zip(pack, views(memory_of(alike[0]).clone(), alike, places_of(alike)), strict=True)
+    return tuple(made[i] if i in made else tensor.clone() for i, tensor in enumerate(tensors))
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -18,6 +18,7 @@ from runtime.manifest.manifest import ProgramStage
 from runtime.stage.shared_lock import SharedLock
 
 _COMPILING = SharedLock()  # held alone to compile or record, which fails if other threads run stages meanwhile
+_HOST = torch.device("cpu")
 _ADDRESSES = ("table", "window_table", "source_table", "slots")  # inputs of a decoder's step; see docs/generation.md
 _NEW_TOKENS = "seq"  # the symbol for those of a text in a step
 ShapeKey = tuple[tuple[tuple[torch.Size, tuple[int, ...]], ...], tuple[tuple[str, int], ...]]
@@ -138,13 +139,19 @@ class LoadedStage:
         sent = self.programs[program](received, sizes)
         return self._detached(sent) if self.programs[program].entry.state else sent
 
-    def launch(
-        self, graph: StageLaunch, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]
-    ) -> tuple[torch.Tensor, ...]:
-        """The outputs of a graph for tensors that never change, on the host or on any device."""
-        here, ready = self.copies.bring_from_others(tensors, ready)
-        read_in(self.stream, here, ready)
-        return graph.launch(here)
+    @contextmanager
+    def reading(self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> Iterator[None]:
+        """A block whose kernels may read these tensors, and copy them from other devices, after the events `ready`.
+
+        Such a copy begins when the stage has done all before: a buffer of its own would cost the host more.
+        """
+        far = {tensor.device for tensor in tensors if tensor.device not in (self.device, _HOST)}
+        with ExitStack() as entered:
+            for stream in (*map(self.copies.stream, far), self.stream):
+                if stream is not None:
+                    read_in(stream, tensors, ready)
+                    entered.enter_context(stream)
+            yield
 
     def reset(self) -> None:
         """Restore the initial values of the state.  Must not be called while the stage runs."""

@@ -13,7 +13,7 @@ import torch
 
 from runtime.device import kinds
 from runtime.engine import worker
-from runtime.stage import speed
+from runtime.stage import cuda_graphs, speed
 from runtime.stage.cuda_graphs import GraphedStage, RecordedGraph
 
 
@@ -65,7 +65,7 @@ def stand_in_graphs(device: StandInDevice) -> Iterator[StandInDevice]:
     """A block in which the CPU has graphs, and is behind the host."""
 
     def recorded(stage: GraphedStage, tensors: Sequence[torch.Tensor], sizes: dict[str, int]) -> RecordedGraph:
-        inputs = tuple(tensor.clone() for tensor in tensors)
+        inputs = cuda_graphs.buffers_for(tensors)
         outputs = tuple(output.clone() for output in stage._call(*inputs, **sizes))
         return RecordedGraph(StandInReplay(device, stage._call, inputs, outputs, sizes), inputs, outputs)
 

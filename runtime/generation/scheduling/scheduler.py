@@ -73,8 +73,10 @@ class Scheduler:
             return None
         self._admit()
         most = self.ahead if self.pools.cached else 1
-        idle = [text for text in self.active if text.is_idle and text.unread < most]
-        fill, decode = [t for t in idle if t.new != 1], [t for t in idle if t.new == 1]
+        fill, decode = list[TextInProgress](), list[TextInProgress]()
+        for text in self.active:
+            if text.unread < most and text.is_idle:
+                (decode if text.decodes else fill).append(text)
         fill.sort(key=lambda t: t.due)
         decode.sort(key=lambda t: t.served)  # or one group would go on alone
         batch = next((made for some in self._in_turn(fill, decode) if (made := self._batch(some)) is not None), None)

@@ -124,10 +124,20 @@ def test_what_is_launched_waits_for_its_inputs_and_keeps_their_memory() -> None:
     assert isinstance(stream, StandInStream)
     stage = replace(stage, device=STAND_IN, stream=stream, copies=DeviceCopies(STAND_IN))
     made = SimpleNamespace(device=STAND_IN, record_stream=lambda stream: stream.asked.append("keep"))
-    graph, on_host = Mock(), torch.ones(1)
-    stage.launch(graph, [made, on_host], ["event"])  # pyright: ignore[reportArgumentType]
-    assert stream.asked == ["wait for event", "keep"]
-    graph.launch.assert_called_once_with([made, on_host])
+    with stage.reading([made, torch.ones(1)], ["event"]):  # pyright: ignore[reportArgumentType]
+        assert stream.asked == ["wait for event", "keep", "enter"]
+
+
+def test_what_lies_on_another_device_is_kept_until_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = StandInStream(torch.device("xpu:0"))
+    monkeypatch.setattr("runtime.device.copies.stream_on", {other.device: other}.__getitem__)
+    stage = LoadedStage.from_modules(0, torch.device("cpu"), ())
+    stream = current_streams([STAND_IN])[0]
+    assert isinstance(stream, StandInStream)
+    stage = replace(stage, device=STAND_IN, stream=stream, copies=DeviceCopies(STAND_IN))
+    far = SimpleNamespace(device=other.device, record_stream=lambda stream: stream.asked.append("keep"))
+    with stage.reading([far], ["event"]):  # pyright: ignore[reportArgumentType]
+        assert (other.asked, stream.asked[-1]) == (["wait for event", "keep", "enter"], "enter")
 
 
 def test_what_a_caller_gives_is_waited_for_by_a_launched_step() -> None:
