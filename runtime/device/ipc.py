@@ -16,12 +16,21 @@ from runtime.device.kinds import kind_of
 
 _LAZY_PEER_ACCESS = 1
 _ANY_DIRECTION = 4
+_REACHED_ALREADY = 704
 
 
 class _Handle(ctypes.Structure):
     """A handle of memory, which another process opens."""
 
     _fields_ = [("reserved", ctypes.c_char * 64)]
+
+
+class CallFailed(RuntimeError):
+    """Raised where a call of the accelerator's library fails."""
+
+    def __init__(self, name: str, status: int) -> None:
+        super().__init__(f"{name} failed with status {status}")
+        self.status = status
 
 
 class SharedDeviceMemory:
@@ -59,6 +68,14 @@ class SharedDeviceMemory:
         """Release what `open` returned."""
         self._call("IpcCloseMemHandle", ctypes.c_void_p(address))
 
+    def reach(self, index: int) -> None:
+        """Have the current device reach the memory of another one of this process, without the host in between."""
+        try:
+            self._call("DeviceEnablePeerAccess", ctypes.c_int(index), ctypes.c_uint(0))
+        except CallFailed as e:
+            if e.status != _REACHED_ALREADY:
+                raise
+
     def copy(self, target: int, source: int, nbytes: int, stream: int) -> None:
         """Start a copy in a stream, given by its native handle."""
         direction = ctypes.c_int(_ANY_DIRECTION)
@@ -69,7 +86,7 @@ class SharedDeviceMemory:
         status = getattr(self._library, self._prefix + name)(*arguments)
         if status:
             getattr(self._library, f"{self._prefix}GetLastError")()  # it would be raised by a later call of torch
-            raise RuntimeError(f"{self._prefix}{name} failed with status {status}")
+            raise CallFailed(f"{self._prefix}{name}", status)
 
 
 @cache
@@ -89,6 +106,20 @@ def is_shareable(source: torch.device, target: torch.device) -> bool:
         return False
     module = torch.get_device_module(source)
     return source == target or module.can_device_access_peer(target.index, source.index)
+
+
+@cache
+def reaches(source: torch.device, target: torch.device) -> bool:
+    """Whether copies from `source` to `target` within this process need no host; from now on, if they can."""
+    if source == target:
+        return source.type != "cpu"
+    if not is_shareable(source, target):
+        return False
+    calls = shared_memory_of(target.type)
+    assert calls is not None
+    with torch.get_device_module(target).device(target):
+        calls.reach(source.index)
+    return True
 
 
 def new_event(device: torch.device) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from runtime.device.copies import start_copy
 from runtime.device.kinds import kind_of
 from runtime.device.packs import memory_of, packs_of, places_of, views
 from runtime.stage.stage import ShapeKey, StageLaunch, shape_key
@@ -37,9 +38,7 @@ class RecordedGraph:
             pack.fill(tensors, self.held)
         for i, tensor in enumerate(tensors):
             if tensor is not self.held[i]:
-                buffer = self.inputs[i]
-                pins = tensor.device.type == "cpu" and buffer.device.type != "cpu"
-                buffer.copy_(tensor.pin_memory() if pins else tensor, non_blocking=True)
+                start_copy(self.inputs[i], tensor)
                 self.held[i] = tensor
         self.graph.replay()
         return tuple(output.clone() for output in self.outputs)
@@ -87,8 +86,7 @@ class InputPack:
         if any(t.device.type != "cpu" or t.untyped_storage().data_ptr() != first.data_ptr() for t in given):
             return
         if first.nbytes() == self.memory.nbytes and places_of(given) == self.places:
-            memory = memory_of(given[0])
-            self.memory.copy_(memory if self.memory.device.type == "cpu" else memory.pin_memory(), non_blocking=True)
+            start_copy(self.memory, memory_of(given[0]))
             for i, tensor in zip(self.indices, given, strict=True):
                 held[i] = tensor
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from runtime.device.copies import DeviceCopies
+from runtime.device.ipc import reaches
 from runtime.device.streams import read_in, stream_on
 from runtime.errors import ManifestError
 from runtime.manifest.manifest import ProgramStage
@@ -146,11 +147,15 @@ class LoadedStage:
         Such a copy begins when the stage has done all before: a buffer of its own would cost the host more.
         """
         far = {tensor.device for tensor in tensors if tensor.device not in (self.device, _HOST)}
+        by_torch = [device for device in far if not reaches(device, self.device)]  # copies in a stream of the source
         with ExitStack() as entered:
-            for stream in (*map(self.copies.stream, far), self.stream):
+            for stream in (*map(self.copies.stream, by_torch), self.stream):
                 if stream is not None:
                     read_in(stream, tensors, ready)
                     entered.enter_context(stream)
+            for tensor in tensors if len(by_torch) < len(far) else ():
+                if self.stream is not None and tensor.device in far:
+                    tensor.record_stream(self.stream)
             yield
 
     def reset(self) -> None:
