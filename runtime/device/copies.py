@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from runtime.device.ipc import native_stream, reaches, shared_memory_of
-from runtime.device.packs import memory_of, packs_of, places_of, views
+from runtime.device.packs import offsets_in_memory, packs_of, views, whole_memory
 from runtime.device.streams import read_in, stream_on, within
 
 
@@ -40,8 +40,8 @@ class DeviceCopies:
         made: dict[int, torch.Tensor] = {}
         for pack in packs_of(tensors):
             if (alike := [tensors[i] for i in pack])[0].device.type == "cpu":
-                memory = self._copy(memory_of(alike[0]), ready)
-                made |= zip(pack, views(memory, alike, places_of(alike)), strict=True)
+                memory = self._copy(whole_memory(alike[0]), ready)
+                made |= zip(pack, views(memory, alike, offsets_in_memory(alike)), strict=True)
         return [made[i] if i in made else self._copy(tensor, ready) for i, tensor in enumerate(tensors)]
 
     def _copy(self, tensor: torch.Tensor, ready: Sequence[torch.Event]) -> torch.Tensor:

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-ALIGNMENT = 8  # bytes, of each tensor in a pack
-LARGEST = 1 << 16  # bytes of a pack: one that has more is copied tensor by tensor, as few of them may be wanted
+PACK_ALIGNMENT = 8  # bytes, of each tensor in a pack
+LARGEST_PACK = 1 << 16  # bytes of a pack: one that has more is copied tensor by tensor, as few of them may be wanted
 
 
-def packed(tensors: Sequence[Tensor]) -> list[Tensor]:
+def one_pack(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies of dense tensors of the host in one piece of memory, from which accelerators copy on their own."""
     if not tensors:
         return []
     offsets, end = list[int](), 0
     for tensor in tensors:
         offsets.append(end)
-        end += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+        end += -(-tensor.nbytes // PACK_ALIGNMENT) * PACK_ALIGNMENT
     memory = torch.empty(end, dtype=torch.uint8, pin_memory=torch.accelerator.is_available())
     copies = views(memory, tensors, offsets)
     for copy, tensor in zip(copies, tensors, strict=True):
@@ -30,17 +30,17 @@ def packs_of(tensors: Sequence[Tensor]) -> list[list[int]]:
     """The indices of those that lie in one small piece of memory, in lists of two and more."""
     found: dict[tuple[torch.device, int], list[int]] = {}
     for i, tensor in enumerate(tensors):
-        if tensor.nbytes <= LARGEST:
+        if tensor.nbytes <= LARGEST_PACK:
             found.setdefault((tensor.device, tensor.untyped_storage().data_ptr()), []).append(i)
     return [pack for pack in found.values() if len(pack) > 1 and _are_apart([tensors[i] for i in pack])]
 
 
-def places_of(tensors: Sequence[Tensor]) -> list[int]:
+def offsets_in_memory(tensors: Sequence[Tensor]) -> list[int]:
     """The offsets of tensors in their memory, in bytes."""
     return [int(tensor.storage_offset()) * tensor.itemsize for tensor in tensors]
 
 
-def memory_of(tensor: Tensor) -> Tensor:
+def whole_memory(tensor: Tensor) -> Tensor:
     """uint8[bytes]: all of the memory that a tensor lies in."""
     return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
 
@@ -58,10 +58,10 @@ def views(memory: Tensor, like: Sequence[Tensor], offsets: Sequence[int]) -> lis
 
 def _are_apart(tensors: Sequence[Tensor]) -> bool:
     """Whether dense tensors of one small piece of memory share no byte, and each may be viewed at its offset."""
-    if tensors[0].untyped_storage().nbytes() > LARGEST:
+    if tensors[0].untyped_storage().nbytes() > LARGEST_PACK:
         return False
     end = 0
-    for start, tensor in sorted(zip(places_of(tensors), tensors, strict=True), key=lambda pair: pair[0]):
+    for start, tensor in sorted(zip(offsets_in_memory(tensors), tensors, strict=True), key=lambda pair: pair[0]):
         if start < end or not tensor.is_contiguous():
             return False
         end = start + tensor.nbytes

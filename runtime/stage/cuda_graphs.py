@@ -13,7 +13,7 @@ import torch
 
 from runtime.device.copies import start_copy
 from runtime.device.kinds import kind_of
-from runtime.device.packs import memory_of, packs_of, places_of, views
+from runtime.device.packs import offsets_in_memory, packs_of, views, whole_memory
 from runtime.stage.stage import ShapeKey, StageLaunch, shape_key
 
 KEPT = 64  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
@@ -72,7 +72,7 @@ class InputPack:
     @classmethod
     def of(cls, inputs: Sequence[torch.Tensor], pack: Sequence[int]) -> InputPack:
         buffers = [inputs[i] for i in pack]
-        return cls(tuple(pack), places_of(buffers), memory_of(buffers[0]))
+        return cls(tuple(pack), offsets_in_memory(buffers), whole_memory(buffers[0]))
 
     def fill(self, tensors: Sequence[torch.Tensor], held: list[torch.Tensor | None]) -> None:
         """Copy all tensors of the pack at once, if they lie in the host's memory as the buffers do in theirs.
@@ -85,8 +85,8 @@ class InputPack:
         first = given[0].untyped_storage()
         if any(t.device.type != "cpu" or t.untyped_storage().data_ptr() != first.data_ptr() for t in given):
             return
-        if first.nbytes() == self.memory.nbytes and places_of(given) == self.places:
-            start_copy(self.memory, memory_of(given[0]))
+        if first.nbytes() == self.memory.nbytes and offsets_in_memory(given) == self.places:
+            start_copy(self.memory, whole_memory(given[0]))
             for i, tensor in zip(self.indices, given, strict=True):
                 held[i] = tensor
 
@@ -178,7 +178,7 @@ def buffers_for(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     made: dict[int, torch.Tensor] = {}
     for pack in packs_of(tensors):
         alike = [tensors[i] for i in pack]
-        made |= zip(pack, views(memory_of(alike[0]).clone(), alike, places_of(alike)), strict=True)
+        made |= zip(pack, views(whole_memory(alike[0]).clone(), alike, offsets_in_memory(alike)), strict=True)
     return tuple(made[i] if i in made else tensor.clone() for i, tensor in enumerate(tensors))
 
 

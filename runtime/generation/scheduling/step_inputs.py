@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 import torch
 
-from runtime.device.packs import packed
+from runtime.device.packs import one_pack
 from runtime.generation.scheduling.batches import TextBatch
 from runtime.generation.scheduling.padding import with_few_widths, with_spare_rows
 from runtime.generation.scheduling.sequences import TextInProgress
 from runtime.manifest.manifest import Generation
 
-GROUPS = 16  # of texts whose inputs are kept: those that stages compute in turn are at most one for each device
+GROUPS_KEPT = 16  # of texts whose inputs are kept: those that stages compute in turn are at most one for each device
 
-SAME = frozenset(
+UNCHANGED = frozenset(
     {
         "counts",
         "table",
@@ -39,7 +39,7 @@ SAME = frozenset(
 Two are not where a text has logits that change: others may with each token.
 """
 
-MADE_BY_SCHEDULER = frozenset({*SAME, "input_ids", "lengths"})
+MADE_BY_SCHEDULER = frozenset({*UNCHANGED, "input_ids", "lengths"})
 """The inputs that no caller has given, whose elements need no check."""
 
 
@@ -87,14 +87,14 @@ class StepInputs:
         if group is None or group.moves != moves or self.generation.together == "equal":
             group = self._made(batch, moves)
         self._groups[batch.texts] = group
-        if len(self._groups) > GROUPS:
+        if len(self._groups) > GROUPS_KEPT:
             self._groups.popitem(last=False)
         return group
 
     def _made(self, batch: TextBatch, moves: list[int]) -> _Group:
         padded = with_spare_rows(batch, self.generation) if self.pads else batch
         marked = not all(text.options.changes_nothing for text in batch.texts)
-        same = SAME - ({"marked", "changes"} if marked else set[str]())
+        same = UNCHANGED - ({"marked", "changes"} if marked else set[str]())
         changing = tuple(name for name in self.takes if name not in same and name != "input_ids")
         return _Group(moves, padded, self._tensors(padded, [n for n in self.takes if n in same]), changing)
 
@@ -103,4 +103,4 @@ class StepInputs:
         if not self.pads:
             return made
         made = with_few_widths(made, self.generation)
-        return dict(zip(made, packed([*made.values()]), strict=True))
+        return dict(zip(made, one_pack([*made.values()]), strict=True))

@@ -7,7 +7,7 @@ import random
 import torch
 from torch import Tensor
 
-from runtime.device.packs import LARGEST, memory_of, packed, packs_of, places_of, views
+from runtime.device.packs import LARGEST_PACK, offsets_in_memory, one_pack, packs_of, views, whole_memory
 from runtime.stage.cuda_graphs import RecordedGraph, buffers_for
 
 DTYPES = (torch.int64, torch.int32, torch.float32, torch.bool, torch.bfloat16)
@@ -28,12 +28,12 @@ def test_a_pack_holds_what_was_given() -> None:
     for seed in range(30):
         draw = random.Random(seed)
         given = some(draw, draw.randrange(2, 7))
-        made = packed(given)
+        made = one_pack(given)
         assert all(torch.equal(one, other) and one.dtype == other.dtype for one, other in zip(made, given, strict=True))
         assert packs_of(made) == [[*range(len(given))]]
-        moved = views(memory_of(made[0]).clone(), made, places_of(made))
+        moved = views(whole_memory(made[0]).clone(), made, offsets_in_memory(made))
         assert all(map(torch.equal, moved, given))
-    assert packed([]) == []
+    assert one_pack([]) == []
 
 
 def test_what_overlaps_or_is_large_or_alone_is_no_pack() -> None:
@@ -42,7 +42,7 @@ def test_what_overlaps_or_is_large_or_alone_is_no_pack() -> None:
     assert packs_of([whole[:5], whole[4:]]) == []
     assert packs_of([whole, whole]) == []
     assert packs_of([whole.view(2, 4).t(), torch.ones(1)]) == []
-    assert packs_of([*torch.zeros(2, LARGEST).unbind()]) == []
+    assert packs_of([*torch.zeros(2, LARGEST_PACK).unbind()]) == []
     assert packs_of([torch.ones(1), torch.ones(1)]) == []
 
 
@@ -52,18 +52,18 @@ def test_a_graph_has_the_tensors_of_its_launch_however_they_lie() -> None:
         draw = random.Random(seed)
         first = some(draw, 5)
         apart = [torch.ones(3), torch.zeros(2)]
-        graph = RecordedGraph(Nothing(), buffers_for([*packed(first), *apart]), ())
-        kept = [*packed([t.flip(0) if t.dim() else t for t in first]), *apart]
+        graph = RecordedGraph(Nothing(), buffers_for([*one_pack(first), *apart]), ())
+        kept = [*one_pack([t.flip(0) if t.dim() else t for t in first]), *apart]
         for _ in range(6):
             given = [torch.randint_like(t, 2) if t.dtype != torch.bool else ~t for t in kept]
             match draw.randrange(4):
                 case 0:
-                    given = [*packed(given[:5]), *given[5:]]
+                    given = [*one_pack(given[:5]), *given[5:]]
                 case 1:
-                    given = [*packed(given[:2]), *packed(given[2:])]
+                    given = [*one_pack(given[:2]), *one_pack(given[2:])]
                 case 2:
                     order = draw.sample(range(7), 7)
-                    by_place = dict(zip(order, packed([given[i] for i in order]), strict=True))
+                    by_place = dict(zip(order, one_pack([given[i] for i in order]), strict=True))
                     given = [by_place[i] for i in range(7)]
                 case _:
                     given = [kept[0], *given[1:]]
@@ -73,8 +73,8 @@ def test_a_graph_has_the_tensors_of_its_launch_however_they_lie() -> None:
 
 
 def test_a_pack_that_comes_again_is_not_copied() -> None:
-    graph = RecordedGraph(Nothing(), buffers_for(packed([torch.ones(2), torch.ones(3)])), ())
-    one, other = packed([torch.ones(2), torch.ones(3)]), packed([torch.zeros(2), torch.zeros(3)])
+    graph = RecordedGraph(Nothing(), buffers_for(one_pack([torch.ones(2), torch.ones(3)])), ())
+    one, other = one_pack([torch.ones(2), torch.ones(3)]), one_pack([torch.zeros(2), torch.zeros(3)])
     for given in (one, other, one):
         graph.launch(given)
         assert all(map(torch.equal, graph.inputs, given))
