@@ -12,6 +12,7 @@ from passes.check_sizes import CheckSizes
 from passes.follow_rows import FollowRows
 from passes.fusing.fuse_attention import FuseAttention
 from passes.fusing.fuse_quantized import FuseQuantized
+from passes.fusing.share_heads import ShareHeads
 from passes.fusing.simplify_masks import SimplifyMasks
 from passes.group_shared import GroupShared
 from passes.insert_transfers import InsertTransfers
@@ -21,6 +22,7 @@ from passes.split_stages import SplitStages
 
 DEFAULT_PASSES: tuple[type[Any], ...] = (
     SimplifyMasks,
+    ShareHeads,
     FuseAttention,
     FuseQuantized,
     PropagateShapes,

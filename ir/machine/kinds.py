@@ -17,7 +17,7 @@ class HardwareKind:
     launch: float  # seconds of the device for a kernel that does nothing
     link: Link  # between two of the kind, on one host
     unaligned_product: Rates = ()  # flops per second, if rows are no multiple of 16 bytes; (): as of other products
-    fused_causal: bool = False  # whether attention is faster with is_causal than with a mask
+    flash_attention: bool = False  # whether torch's fast attention takes is_causal and grouped heads, and no mask
     graphs: bool = False  # whether the runtime launches all kernels of a decoder's step at once
     kernels: bool = False  # whether the kernels of ir/paged and ir/quantized_linear run there
 
@@ -36,17 +36,17 @@ _CUDA = HardwareKind(
     bandwidth=2e12,
     launch=5e-6,
     link=Link(bandwidth=50e9, latency=10e-6),
-    fused_causal=True,
+    flash_attention=True,
     graphs=True,
     kernels=True,
 )
 HARDWARE_KINDS = {kind.name: kind for kind in (_CPU, _CUDA)}
 
 
-def fuses_causal(name: str) -> bool:
-    """Whether a device of a cluster, such as "cuda:0", is faster at attention with is_causal than with a mask."""
+def has_flash_attention(name: str) -> bool:
+    """Whether a device of a cluster, such as "cuda:0", has fast attention that is causal or of grouped heads."""
     kind = _kind_of(name)
-    return kind is not None and kind.fused_causal
+    return kind is not None and kind.flash_attention
 
 
 def has_graphs(name: str) -> bool:

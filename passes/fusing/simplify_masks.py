@@ -16,7 +16,7 @@ import torch
 from ir.analysis.dead_code import without_dead_code
 from ir.graph import Call, Graph, Node, Value
 from ir.machine.cluster import Cluster
-from ir.machine.kinds import fuses_causal
+from ir.machine.kinds import has_flash_attention
 from ir.sizes import Dim
 from passes.fusing.masks.formulas import Formulas
 from passes.fusing.masks.kinds import MaskKind, kind_by_formula, mask_kind
@@ -36,7 +36,7 @@ class SimplifyMasks:
 
     def looks_at(self, cluster: Cluster) -> bool:
         """Whether a device has kernels for causal attention that take no mask."""
-        return any(fuses_causal(device.name) for device in cluster.devices)
+        return any(has_flash_attention(device.name) for device in cluster.devices)
 
     @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:

@@ -106,7 +106,7 @@ COMMANDS = {
     ),
     "an unknown pass to print": (
         "model.py -o out --stages 2 --print-after fuse",
-        "error: no pass is named 'fuse'; there are export, simplify-masks, fuse-attention, fuse-quantized, ",
+        "error: no pass is named 'fuse'; there are export, simplify-masks, share-heads, fuse-attention, ",
     ),
     "an unknown pass to stop at": (
         "model.py --stages 2 --stop-after fuse",

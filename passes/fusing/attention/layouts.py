@@ -9,7 +9,7 @@ from typing import TypeAlias
 import sympy
 
 from ir.graph import Call
-from ir.operators.facts import Elements, rearrangement
+from ir.operators.facts import Elements, aten, rearrangement
 from ir.sizes import Dim
 
 
@@ -32,6 +32,12 @@ def factored(*dims: Iterable[tuple[str, Dim]]) -> Factors:
     return tuple(tuple(Factor(name, size) for name, size in dim if size != 1) for dim in dims)
 
 
+def rearranges(node: Call) -> bool:
+    """Whether a node gives a tensor whose layout may follow from that of its first operand, in the same dtype."""
+    known = node.op == aten.repeat_interleave.self_int or rearrangement(node.op) is not None
+    return known and not node.unpacks and node.results[0].type.dtype == node.operands[0].type.dtype
+
+
 def rearranged(node: Call, before: Factors) -> Factors | None:
     """The layout of the result of an operator that rearranges a tensor of the layout `before`.
 
@@ -39,6 +45,8 @@ def rearranged(node: Call, before: Factors) -> Factors | None:
     """
     moves = rearrangement(node.op)
     shape = node.results[0].type.shape
+    if node.op == aten.repeat_interleave.self_int:
+        return _interleaved(node, before)
     match moves.elements if moves else None:
         case Elements.SAME | Elements.CAST:
             return before
@@ -46,6 +54,8 @@ def rearranged(node: Call, before: Factors) -> Factors | None:
             return _permuted(node, before)
         case Elements.EXPANDED:
             return _expanded(before, shape)
+        case Elements.REPEATED:
+            return _tiled(before, node.arguments["repeats"])
         case Elements.RESHAPED:
             return regrouped([factor for dim in before for factor in dim], shape)
         case Elements.SLICED if node.operands[0].type.shape == shape:
@@ -65,7 +75,24 @@ def _permuted(node: Call, before: Factors) -> Factors:
 
 def _expanded(before: Factors, shape: Sequence[Dim]) -> Factors:
     padded = ((),) * (len(shape) - len(before)) + before
-    return tuple(dim or factored([(REPEAT, size)])[0] for dim, size in zip(padded, shape, strict=True))
+    return tuple(dim or _repeat(size) for dim, size in zip(padded, shape, strict=True))
+
+
+def _tiled(before: Factors, times: Sequence[Dim]) -> Factors:
+    padded = ((),) * (len(times) - len(before)) + before
+    return tuple((*_repeat(size), *dim) for dim, size in zip(padded, times, strict=True))
+
+
+def _interleaved(node: Call, before: Factors) -> Factors | None:
+    given = node.arguments
+    if given["dim"] is None:
+        return None
+    at = given["dim"] % len(before)
+    return (*before[:at], (*before[at], *_repeat(given["repeats"])), *before[at + 1 :])
+
+
+def _repeat(times: Dim) -> tuple[Factor, ...]:
+    return factored([(REPEAT, times)])[0]
 
 
 def regrouped(factors: Sequence[Factor], shape: Sequence[Dim]) -> Factors | None:

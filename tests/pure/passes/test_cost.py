@@ -183,6 +183,11 @@ BYTES: dict[str, tuple[Callable[..., Any], list[torch.Tensor], int]] = {
     ),
     "an index": (lambda x, i: x[i.long()], [ones(1000, 4), ones(6)], (FLOAT + INDEX) * 6 + 2 * FLOAT * 24 + INDEX * 6),
     "attention": (F.scaled_dot_product_attention, [ones(1, 2, 100, 4)] * 3, FLOAT * 4 * 800),
+    "attention of shared heads": (
+        lambda q, k: F.scaled_dot_product_attention(q, k, k, enable_gqa=True),
+        [ones(1, 6, 100, 4), ones(1, 2, 100, 4)],
+        FLOAT * (2 * 2400 + 800),
+    ),
     "concatenation": (lambda x, y: torch.cat([x, y]), [ones(3, 4), ones(2, 4)], 2 * FLOAT * 20),
 }
 

@@ -41,6 +41,15 @@ class Causal(nn.Module):
         return F.scaled_dot_product_attention(x, x, x, attn_mask=mask)
 
 
+class Grouped(nn.Module):
+    """Attention of four heads: each two share a head of keys and one of values, repeated for them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, _, seq, dim = x.shape
+        keys, values = (t[:, :, None].expand(rows, 2, 2, seq, dim).reshape(rows, 4, seq, dim) for t in x.split(2, 1))
+        return F.scaled_dot_product_attention(x, keys, values, is_causal=True)
+
+
 class Pages(nn.Module):
     """Attention over the two pages of one row; each query sees the keys up to the place of its largest number."""
 
@@ -185,6 +194,9 @@ def of_texts(graph: Graph) -> Graph:
 
 SMALL = {
     "simplify-masks": Small(Causal, torch.ones(2, 4, 8), TEXT),
+    "share-heads": Small(
+        Grouped, torch.ones(2, 4, 3, 8).bfloat16(), {"x": {0: "batch", 2: "seq"}}, machine=read_cluster("h200x1")
+    ),
     "fuse-attention": Small(Pages, torch.ones(1, 1, 2, 8), {}, by_hand=pooled),
     "fuse-quantized": Small(Stored, ROWS, BATCH, by_hand=of_texts, machine=read_cluster("h200x1")),
     "propagate-shapes": Small(Rows, torch.ones(3, 2), {}),

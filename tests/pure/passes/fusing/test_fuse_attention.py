@@ -73,6 +73,12 @@ def natively_grouped(layer: Layer, query: Tensor, keys: Tensor, values: Tensor, 
     return F.scaled_dot_product_attention(query, keys, values, rows.mask, enable_gqa=True)
 
 
+def interleaved(layer: Layer, query: Tensor, keys: Tensor, values: Tensor, rows: TextRows) -> Tensor:
+    each = HEADS // keys.shape[1]
+    key, value = keys.repeat_interleave(each, 1), values[:, :, None].repeat(1, 1, each, 1, 1).flatten(1, 2)
+    return F.scaled_dot_product_attention(query, key, value, rows.mask, scale=0.3)
+
+
 def windowed(layer: Layer, query: Tensor, keys: Tensor, values: Tensor, rows: TextRows) -> Tensor:
     places = torch.arange(rows.width)[None, None, None]
     mask = rows.mask & (places > rows.asked[:, None, :, None] - 5)
@@ -131,6 +137,7 @@ def broadcast(layer: Layer, query: Tensor, keys: Tensor, values: Tensor, rows: T
 FUSED: dict[Attend, dict[str, Any]] = {
     grouped: {"scale": 0.3},
     natively_grouped: {"scale": DIM**-0.5},
+    interleaved: {"scale": 0.3},
     windowed: {"scale": DIM**-0.5, "window": 5},
     written_out: {"scale": pytest.approx(1 / 3)},
     capped: {"scale": pytest.approx(0.3), "cap": 2.0},

@@ -132,6 +132,9 @@ APART: dict[str, Callable[..., Any]] = {
     "products": lambda x, m: (x @ m.matrix, x @ x.mT, m.table @ x.mT, torch.einsum("bij,jk->bik", x, m.matrix)),
     "layers": lambda x, m: F.layer_norm(F.conv1d(x, m.kernel, padding=1), (8,), m.table[0]),
     "attention": lambda x, m: F.scaled_dot_product_attention(x, x, x, m.table @ m.table.T),
+    "attention of shared heads": lambda x, m: F.scaled_dot_product_attention(
+        x.view(-1, 4, 2, 4).transpose(1, 2), *[x[:, None, :, :4]] * 2, enable_gqa=True
+    ),
     "embedding": lambda x, m: F.embedding(x.argmax(-1) % 4, m.table),
     "own rows": lambda x, m: x[rows_of(x), x[:, 0].argmax(-1) % 4],
     "gather": lambda x, m: x.gather(1, x.argsort(1)),
