@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -39,10 +41,58 @@ FileEntries: TypeAlias = dict[str, dict[str, Entry]]
 """The entries of a file by name, in each of its dicts; "" is the file itself, "model" a dict under that key in it."""
 
 
-_MODULE = SimpleNamespace(
-    Unpickler=InertUnpickler, load=lambda file, **options: InertUnpickler(file, **options).load(), __name__="inert"
-)
-"""What torch.load takes for the module `pickle`."""
+def _pickle_module(starts: Mapping[str, int]) -> SimpleNamespace:
+    """What torch.load takes for the module `pickle`.
+
+    `starts`: the first byte of each storage of an archive by its key.  torch reckons them itself, by the order in which
+    it would write the storages, which is another one where the archive was packed again.
+    """
+
+    class Placing(InertUnpickler):
+        def load(self) -> Any:
+            given = self.persistent_load
+
+            def placed(saved: Any) -> Any:
+                storage = given(saved)
+                if starts:
+                    storage._untyped_storage._checkpoint_offset = starts[str(saved[2])]
+                return storage
+
+            self.persistent_load = placed
+            return super().load()
+
+    return SimpleNamespace(
+        Unpickler=Placing, load=lambda file, **options: InertUnpickler(file, **options).load(), __name__="inert"
+    )
+
+
+def _storage_starts(file: Path, opened: Any) -> dict[str, int]:
+    """The first byte of each storage in an archive of torch.save, by its key; empty for a file of another form.
+
+    Raises SourceError for storages that are compressed, or whose bytes are in the other order.
+    """
+    if not zipfile.is_zipfile(opened):
+        return {}
+    starts = dict[str, int]()
+    with zipfile.ZipFile(opened) as archive:
+        for info in archive.infolist():
+            _, data, key = info.filename.partition("/data/")
+            if info.filename.endswith("/byteorder") and archive.read(info) != sys.byteorder.encode():
+                raise SourceError(f"{file} has its bytes in the other order; save its state dict as .safetensors")
+            if not data:
+                continue
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise SourceError(
+                    f"{file} was packed anew, compressed; save its state dict again, with torch.save or as .safetensors"
+                )
+            opened.seek(info.header_offset + _LENGTHS)
+            lengths = opened.read(4)  # of the name and of what lies between it and the data
+            starts[key] = info.header_offset + _LENGTHS + 4 + sum(struct.unpack("<HH", lengths))
+    return starts
+
+
+_LENGTHS = 26
+"""The byte of a file's header in an archive at which its last two lengths begin."""
 
 
 class FileSlice(io.RawIOBase):
@@ -119,15 +169,23 @@ def _of_archive(file: Path, opened: BinaryIO) -> Any:
     for ending, kind in _PROGRAMS.items():
         if any(name.endswith(ending) for name in zipfile.ZipFile(opened).namelist()):
             raise SourceError(f"cannot read {file}: it holds a program of {kind}")
-    return unpickled(file, file)
+    return unpickled(file, opened)
+
+
+_DAMAGED = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error),
+    *(RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError),
+)
 
 
 def unpickled(file: Path, opened: Any) -> Any:
     """The object that torch.save wrote into a file, or into the part of it that is `opened`, with fake tensors."""
     try:
+        module = _pickle_module(_storage_starts(file, opened))
+        opened.seek(0)
         with FakeTensorMode():
-            return torch.load(opened, map_location="cpu", pickle_module=_MODULE, weights_only=False)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError) as e:
+            return torch.load(opened, map_location="cpu", pickle_module=module, weights_only=False)
+    except _DAMAGED as e:
         first = (str(e).splitlines() or [type(e).__name__])[0]
         raise SourceError(f"cannot read {file}: it is damaged ({first}); save its state dict as .safetensors") from e
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
+import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -54,6 +55,19 @@ def pickled(table: Callable[[dict[str, Any]], Any], refused: bool = False, **opt
         return "c.pt"
 
     return trained(write, refused, **options)
+
+
+def repacked(kind: int) -> Callable[[Path], str]:
+    """A file of torch.save that another program has packed anew, as zip does."""
+
+    def write(folder: Path) -> str:
+        torch.save(net().state_dict(), folder / "saved.pt")
+        with zipfile.ZipFile(folder / "saved.pt") as old, zipfile.ZipFile(folder / "c.pt", "w", kind) as new:
+            for name in reversed(old.namelist()):
+                new.writestr(name, old.read(name))
+        return "c.pt"
+
+    return write
 
 
 def distributed(table: Callable[[dict[str, torch.Tensor]], Any]) -> Kind:
@@ -246,6 +260,8 @@ TRAINED: dict[str, Kind] = {
     "compressed by gzip": trained(named("c.pt", b"\x1f\x8b" + bytes(64)), refused=True),
     "a web page in place of the file": trained(named("c.pt", b"<!doctype html><html>"), refused=True),
     "a state dict": pickled(dict),
+    "a state dict, packed anew by zip": trained(repacked(zipfile.ZIP_STORED)),
+    "a state dict, packed anew by zip, compressed": trained(repacked(zipfile.ZIP_DEFLATED), refused=True),
     "`model_state_dict`, with an optimizer": pickled(lambda w: {"model_state_dict": w, "optimizer": {"lr": 1}}),
     "`model`, names with `_orig_mod.`": pickled(lambda w: {"model": prefixed("_orig_mod.", w)}),
     "names with `module._orig_mod.`": pickled(lambda w: prefixed("module._orig_mod.", w)),

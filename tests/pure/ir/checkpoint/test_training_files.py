@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Callable
@@ -159,6 +160,27 @@ class Elsewhere:
         if not self.as_array:
             make = torch._utils._rebuild_device_tensor_from_cpu_tensor
         return make, (self.tensor.numpy() if self.as_array else self.tensor, self.tensor.dtype, "xla:0", False)
+
+
+def repacked(folder: Path, kind: int = zipfile.ZIP_STORED, **changed: bytes) -> Path:
+    """A file of torch.save whose archive another program has packed, the last of its files first."""
+    torch.save(WEIGHTS, folder / "saved.pt")
+    with zipfile.ZipFile(folder / "saved.pt") as old, zipfile.ZipFile(folder / "c.pt", "w", kind) as new:
+        for name in reversed(old.namelist()):
+            new.writestr(name, changed.get(name.rpartition("/")[2], old.read(name)))
+    return folder / "c.pt"
+
+
+def test_an_archive_that_was_packed_again_is_read_where_its_storages_are(tmp_path: Path) -> None:
+    """torch reckons their places itself, which are others then."""
+    assert_read(repacked(tmp_path))
+
+
+def test_an_archive_whose_bytes_are_others_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"c.pt was packed anew, compressed; save its state dict again, with torch"):
+        Checkpoint.open(repacked(tmp_path, zipfile.ZIP_DEFLATED))
+    with pytest.raises(SourceError, match=r"c.pt has its bytes in the other order; save its state dict as .safe"):
+        Checkpoint.open(repacked(tmp_path, byteorder=b"big"))
 
 
 def test_tensors_of_other_devices(tmp_path: Path) -> None:
