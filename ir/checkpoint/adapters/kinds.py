@@ -100,7 +100,7 @@ def lora(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
 def _product(of: LayerAdapter, base: Tensorlike) -> Adapted | AdaptedExperts:
     """A weight with a product added.  Raises SourceError where the factors do not fit it."""
     if not {"lora_A", "lora_B"} <= of.parts.keys():
-        raise SourceError(f"{of.file} adapts {of.name}, which the model has no weight for")
+        raise SourceError(f"{of.file} has one factor alone for {of.name} ({', '.join(of.parts)}); fetch it again")
     up, down = of.parts["lora_B"], of.parts["lora_A"]
     if getattr(of.layer, "groups", 1) != 1:
         raise SourceError(f"{of.file} adapts {of.name}, a convolution in groups, which is not merged: {NO_WEIGHTS}")

@@ -42,7 +42,7 @@ FileEntries: TypeAlias = dict[str, dict[str, Entry]]
 
 
 def _pickle_module(starts: Mapping[str, int]) -> SimpleNamespace:
-    """What torch.load takes for the module `pickle`.
+    """A stand-in for the module `pickle`, which torch.load takes.
 
     `starts`: the first byte of each storage of an archive by its key.  torch reckons them itself, by the order in which
     it would write the storages, which is another one where the archive was packed again.

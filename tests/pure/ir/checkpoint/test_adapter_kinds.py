@@ -105,6 +105,11 @@ def test_dora_without_its_lengths_is_named(tmp_path: Path) -> None:
         merged(tmp_path, parts, "LORA", use_dora=True, **LORA)
 
 
+def test_a_factor_without_the_other_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"has one factor alone for q.weight \(lora_A\); fetch it again"):
+        merged(tmp_path, {"model.q.lora_A.weight": random(2, 4)}, "LORA", **LORA)
+
+
 def test_the_bias_of_lora_is_scaled_and_added(tmp_path: Path) -> None:
     names = {"lora_A.weight": (2, 4), "lora_B.weight": (6, 2), "lora_B.bias": (6,)}
     parts = {f"model.q.{name}": random(*shape) for name, shape in names.items()}
