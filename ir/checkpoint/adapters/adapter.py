@@ -72,6 +72,7 @@ class Adapter:
         """
         own = own_tensors(model)
         layers, whole = self.by_layer(own)
+        self._check_sizes(own, whole)
         base = {**tensors, **whole}
         merged, once = dict(base), bool(self.settings.get("ensure_weight_tying"))
         done = set[str]()  # of weights that have several names, each of which peft then adapts alike
@@ -83,6 +84,16 @@ class Adapter:
                 merged |= dict.fromkeys(stored, change(merged[stored[0]]))
             done.update(stored)
         return merged
+
+    def _check_sizes(self, own: Mapping[str, torch.Tensor], whole: Mapping[str, Tensorlike]) -> None:
+        """Raise SourceError for a tensor that replaces one of another size, as after tokens were added."""
+        for name, tensor in whole.items():
+            if tuple(tensor.shape) != tuple(own[name].shape):
+                raise SourceError(
+                    f"{self.path} replaces {name} of {list(own[name].shape)} by one of {list(tensor.shape)}: give the "
+                    f"base the size that it was trained with, as model.resize_token_embeddings({tensor.shape[0]}) "
+                    "does, and save it"
+                )
 
     def shared(self, model: nn.Module, tensors: Mapping[str, Tensorlike]) -> str:
         """A note on the weights that the model has under other names, too; empty where no such one is adapted.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ir.checkpoint.adapters.adapter import Adapter
+from ir.checkpoint.adapters.kinds import require_rank
 from ir.checkpoint.adapters.low_rank import Adapted
 from ir.checkpoint.quantized.transposed import lies_across
 from ir.checkpoint.tensors import Tensorlike
@@ -160,6 +161,8 @@ def adapter_stacks(adapter: Adapter, kept: Mapping[str, tuple[int, ...]]) -> dic
         raise SourceError(f"{adapter} has other tensors than LoRA's ({other}): without --adapter keep it is merged")
     stacks: dict[str, Tensor] = {}
     for path, parts in ((layer.path, layer.parts) for layer in adapted):
+        if "lora_A" in parts:
+            require_rank(adapter.path, adapter.settings, path, parts["lora_A"].shape[0])
         stacks[f"{path}.lora_scale"] = torch.tensor(adapter.scale(path))
         for name, part in (("lora_down", "lora_A"), ("lora_up", "lora_B")):
             shape, outer = kept[f"{path}.{name}"][1:], int(part == "lora_A")  # the other dimension is the rank

@@ -50,10 +50,15 @@ class LayerAdapter:
         turned = bool(self.settings.get("fan_in_fan_out")) and not upright
         return lies_across(self.layer) or turned or isinstance(self.layer, nn.Embedding)
 
+    @property
+    def key(self) -> str:
+        """The path that patterns of settings are for."""
+        return self.path if self.attribute == "weight" else self.name
+
     @cached_property
     def scale(self) -> float:
         """The factor of what is added.  Raises SourceError where the settings do not give one."""
-        return scale_of(self.file, self.settings, self.path if self.attribute == "weight" else self.name)
+        return scale_of(self.file, self.settings, self.key)
 
     def retrained(self, formula: WeightFormula, base: Tensorlike) -> Retrained:
         """A changed tensor.  Raises SourceError where the adapter's do not fit it."""
@@ -68,6 +73,12 @@ class LayerAdapter:
                 f"{self.file} adapts {self.name} of {list(base.shape)} by {held}, which do not fit it; fetch it again"
             )
         return whole
+
+
+def require_rank(file: Path, settings: Mapping[str, Any], path: str, found: int) -> None:
+    """Raise SourceError where a module's factors have another rank than the settings, by which they are scaled."""
+    if found != (said := of_pattern(settings.get("rank_pattern"), path, settings.get("r", 8))):
+        raise SourceError(f"{file} has factors of rank {found} for {path}; its settings say {said}: fetch both again")
 
 
 def scale_of(file: Path, settings: Mapping[str, Any], path: str) -> float:
@@ -89,6 +100,8 @@ def lora(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
         yield from tokens(of)
     if not {"lora_A", "lora_B", "lora_magnitude_vector", "lora_B.bias"}.isdisjoint(of.parts):
         if of.settings.get("use_dora") or "lora_magnitude_vector" in of.parts:
+            if "lora_A" in of.parts:
+                require_rank(of.file, of.settings, of.key, of.parts["lora_A"].shape[0])
             formula = partial(formulas.decomposed, scale=of.scale, across=of.across)
             yield of.attribute, partial(of.retrained, formula)
         else:
@@ -110,10 +123,12 @@ def _product(of: LayerAdapter, base: Tensorlike) -> Adapted | AdaptedExperts:
             "product; fetch it again"
         )
     if of.attribute != "weight" and len(base.shape) == 3:
+        require_rank(of.file, of.settings, of.key, down.shape[0] // base.shape[0])
         whole = AdaptedExperts(base, up, down, of.scale, bool(getattr(of.layer, "is_transposed", False)))
         fits = whole.product_shape == whole.shape and down.shape[0] % whole.shape[0] == 0
     else:
         whole = Adapted(base, up, down, of.scale, of.across)
+        require_rank(of.file, of.settings, of.key, down.shape[0])
         fits = prod(whole.product_shape) == prod(whole.shape) and whole.product_shape[0] == whole.shape[0]
     if not fits:
         raise SourceError(f"{of.file} adapts {of.name} of {list(whole.product_shape)}; it is {list(whole.shape)}")

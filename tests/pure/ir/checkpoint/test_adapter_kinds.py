@@ -110,6 +110,21 @@ def test_a_factor_without_the_other_is_named(tmp_path: Path) -> None:
         merged(tmp_path, {"model.q.lora_A.weight": random(2, 4)}, "LORA", **LORA)
 
 
+def test_another_rank_than_that_of_the_settings_is_named(tmp_path: Path) -> None:
+    parts = {"model.q.lora_A.weight": random(3, 4), "model.q.lora_B.weight": random(6, 3)}
+    with pytest.raises(SourceError, match=r"has factors of rank 3 for q; its settings say 2: fetch both again"):
+        merged(tmp_path, parts, "LORA", **LORA)
+    with pytest.raises(SourceError, match=r"has factors of rank 3 for q; its settings say 2: fetch both again"):
+        merged(tmp_path, {**parts, "model.q.lora_magnitude_vector": random(6)}, "LORA", **LORA)
+    assert merged(tmp_path, parts, "LORA", **LORA, rank_pattern={"q": 3}).keys() == {"q.weight"}
+
+
+def test_a_table_with_tokens_more_is_named(tmp_path: Path) -> None:
+    size = r"replaces embed.weight of \[5, 4\] by one of \[7, 4\]: give the base the size .*embeddings\(7\) does"
+    with pytest.raises(SourceError, match=size):
+        merged(tmp_path, {"model.embed.weight": random(7, 4)}, "LORA", **LORA)
+
+
 def test_the_bias_of_lora_is_scaled_and_added(tmp_path: Path) -> None:
     names = {"lora_A.weight": (2, 4), "lora_B.weight": (6, 2), "lora_B.bias": (6,)}
     parts = {f"model.q.{name}": random(*shape) for name, shape in names.items()}
