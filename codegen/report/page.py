@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -39,6 +40,7 @@ def with_data(page: str, data: Mapping[str, Any]) -> str:
     return _DATA.sub(lambda match: match[1] + _encode(data) + match[3], page, count=1)
 
 
+@cache
 def _asset(name: str) -> str:
     """The text of a file; with `.gz` after its name, packed into a third of the letters."""
     folder = files("codegen.report") / "assets"

@@ -187,6 +187,7 @@ def test_loops_end_in_the_variable_that_is_sent() -> None:
     check(planned(graph, size, 3 * size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_tables_parameters_and_returned_variables_agree(name: str) -> None:
     """Wherever the program is cut."""
@@ -215,6 +216,7 @@ def keys(tree: ast.Module, table: str) -> list[str]:
     return []
 
 
+@pytest.mark.slow
 def test_the_parameters_of_functions_are_called_as_what_they_are_given() -> None:
     """One of the rows that `scan` goes over is the `_i` of its rows."""
     graph = capture(Functions().eval(), (torch.ones(3, 4),))

@@ -150,6 +150,7 @@ def layered(kinds: Sequence[str], collects: bool, glue: bool) -> Graph:
     return graph([x, mask], nodes, kept or [carried])
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from(KINDS), min_size=1, max_size=12), st.booleans(), st.booleans())
 def test_random_layers_are_the_same_flat(kinds: list[str], collects: bool, glue: bool) -> None:

@@ -22,6 +22,7 @@ from tests.support.checking import captured_example
 from tests.support.planning import cut, machine
 
 
+@pytest.mark.slow
 def test_sources_from_several_processes_are_those_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_work, "MANY_NODES", 0)
     monkeypatch.setattr(shared_work, "_cores", lambda: 2)
@@ -32,6 +33,7 @@ def test_sources_from_several_processes_are_those_of_one(monkeypatch: pytest.Mon
     assert emit_all(files, linked=False, strided=[False] * 3) == [emit(file) for file in files]
 
 
+@pytest.mark.slow
 def test_forwards_are_planned_once_for_all_choices_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     _, graph = captured_example("gpt2")
     staged = InsertTransfers().run(cut(graph, [0] * len(graph.nodes)), machine(1))
@@ -49,6 +51,7 @@ def test_forwards_are_planned_once_for_all_choices_of_classes(monkeypatch: pytes
     assert few < len(planned)
 
 
+@pytest.mark.slow
 def test_classes_are_chosen_once_for_stages_that_differ_in_the_numbers_of_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -98,6 +98,7 @@ def test_a_default_that_no_file_has_is_none_of_its_arguments() -> None:
     assert scale.default not in (2.0, None)
 
 
+@pytest.mark.slow
 def test_a_graph_with_an_object_that_no_file_has_says_so() -> None:
     graph = varied()
     odd = Tree(graph.signature.returns.spec, (Slot(0), object(), None))

@@ -73,6 +73,7 @@ def samples(draw: st.DrawFn) -> Problem:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(samples())
 def test_the_best_split_is_found_and_proven(problem: Problem) -> None:

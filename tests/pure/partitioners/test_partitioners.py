@@ -170,6 +170,7 @@ def test_none_was_found_is_no_proof() -> None:
     assert not raised.value.proven
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(problems())
 def test_what_solve_claims_holds(problem: Problem) -> None:
@@ -199,6 +200,7 @@ def test_a_split_is_found_where_there_is_one(problem: Problem) -> None:
     assert evaluate(whole, dict(zip(whole.names, found.stages, strict=True))) == found.value
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(problems(), st.floats(0.8, 1.3))
 def test_rivals_of_a_value(problem: Problem, share: float) -> None:
@@ -215,6 +217,7 @@ def test_rivals_of_a_value(problem: Problem, share: float) -> None:
     assert not none_below or best >= value * (1 - 1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(problems())
 def test_memory_is_that_of_the_kind_of_batch_that_needs_most(problem: Problem) -> None:
@@ -253,6 +256,7 @@ def test_a_tied_embedding_wraps_around() -> None:
     assert solution.value == pytest.approx(24.2)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(problems(), st.integers(2, 12).map(float))
 def test_what_an_infeasible_problem_is_told_to_need_suffices(problem: Problem, memory: float) -> None:

@@ -61,6 +61,7 @@ def plainest_of_all(problem: Problem, limit: float) -> tuple[Crossing, float]:
     return min(found)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(problems())
 def test_no_split_within_the_slack_is_plainer(problem: Problem) -> None:

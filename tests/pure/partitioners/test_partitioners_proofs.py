@@ -80,6 +80,7 @@ def by_ideals(model: Relaxed, known: float, contract: bool = True) -> float:
     return known
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(graphs(most_nodes=6, most_devices=3), st.sampled_from((1.0, 1.3)), st.booleans())
 def test_the_search_of_ideals_finds_the_optimum(problem: Problem, slack: float, contract: bool) -> None:
@@ -88,6 +89,7 @@ def test_the_search_of_ideals_finds_the_optimum(problem: Problem, slack: float, 
         assert by_ideals(model_of(problem), best * slack + 1e-6, contract) == pytest.approx(best, abs=2e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(graphs(most_nodes=8, most_devices=3), st.sampled_from((1.0, 2.0, 5.0, inf)), st.booleans())
 def test_all_pairs_that_may_be_fused_are_found_among_those_that_are_looked_at(
@@ -182,6 +184,7 @@ def test_the_weight_above_and_below_each_unit_is_that_of_all_its_ancestors_and_d
     assert ideals.most == pytest.approx(ideals.total - ideals.weight - ideals.weight @ above)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(graphs(most_nodes=7, most_devices=3), st.floats(0.1, 5.0))
 def test_what_devices_can_have_done_is_what_they_do_from_one_ideal_to_the_next(
@@ -291,6 +294,7 @@ def test_the_size_of_an_integer_program_is_known_before_it_is_written(monkeypatc
     assert len(listed) == 1  # of what is above each unit there is a table, which is large
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(graphs(most_nodes=6, most_devices=3), st.booleans())
 def test_the_integer_program_finds_the_optimum(problem: Problem, contract: bool) -> None:

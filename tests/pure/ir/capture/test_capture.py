@@ -83,6 +83,7 @@ def test_what_a_run_changes_is_state() -> None:
     assert all(op_name(graph.producer[new]).startswith(("aten.index_copy", "aten.add")) for _, new in graph.updates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Cache, RunningMean, InPlace])
 def test_the_model_is_as_it_was(make: type[nn.Module]) -> None:
     model, x = make().eval(), hidden()
@@ -106,6 +107,7 @@ def test_parameters_may_be_without_memory() -> None:
 # ---- nodes
 
 
+@pytest.mark.slow
 def test_composite_operators_are_kept() -> None:
     def compute(x: torch.Tensor) -> torch.Tensor:
         x = F.layer_norm(x, (WIDTH,))
@@ -144,6 +146,7 @@ def test_what_looks_like_nothing_and_is_something(
     assert operators(function(compute)) == expected
 
 
+@pytest.mark.slow
 def test_regions_are_inlined() -> None:
     found = operators(capture(Regions(), (hidden(),)))
     assert not [name for name in found if "autocast" in name or "grad" in name]

@@ -17,6 +17,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from tests.support.repeats import NEVER, differences, exported
 
+pytestmark = pytest.mark.slow
+
 WIDTH, LAYERS = 4, 5
 Compute: TypeAlias = Callable[[Any, torch.Tensor], torch.Tensor]
 SETTINGS: dict[str, float] = {}

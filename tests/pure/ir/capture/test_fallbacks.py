@@ -80,6 +80,7 @@ def test_a_model_in_a_folder_named_torch_is_not_taken_for_torch_itself(tmp_path:
         capture(model.eval(), (hidden(),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "how"), [(Numpy, "by reading the model's bytecode"), (Gradient, "after autograd")])
 def test_another_recording_is_noted(make: type[nn.Module], how: str) -> None:
     graph = recorded(Layers(make))
@@ -102,6 +103,7 @@ class Dual(nn.Module):
             return forward_ad.unpack_dual(forward_ad.make_dual(x, x).sin()).tangent  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [Curved, Dual])
 def test_derivatives_that_forward_takes_are_recorded(make: type[nn.Module]) -> None:
     """TorchDynamo, which fails at these, leaves torch inside of their transforms."""
@@ -120,6 +122,7 @@ def test_what_a_kept_module_holds_belongs_to_the_graph() -> None:
     assert [c.fqn for c in graph.constants] == ["several.left_out", "several.scale"]
 
 
+@pytest.mark.slow
 def test_without_memory_for_weights_the_recording_is_the_same() -> None:
     with torch.device("meta"):
         model = Layers(Branching).eval()
@@ -128,6 +131,7 @@ def test_without_memory_for_weights_the_recording_is_the_same() -> None:
     assert all(p.is_meta for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_a_module_is_as_it_was() -> None:
     model = Layers(Branching).eval()
     before = [dict(vars(m)) for m in model.modules()]
@@ -199,6 +203,7 @@ class Holding(nn.Module):
         return x * float(np.median(x.numpy() * self.table))
 
 
+@pytest.mark.slow
 def test_a_buffer_that_a_trial_changes_is_put_back() -> None:
     model = Layers(Remembering)
     with pytest.raises(CaptureError):
@@ -206,6 +211,7 @@ def test_a_buffer_that_a_trial_changes_is_put_back() -> None:
     assert not any(b.any() for b in model.buffers())
 
 
+@pytest.mark.slow
 def test_the_module_around_is_kept_where_the_innermost_cannot_be() -> None:
     graph = recorded(Layers(Summing))
     assert kept(graph) == [f"layers.{i}.hard" for i in range(3)]
@@ -242,6 +248,7 @@ class Packing(nn.Module):
         return self.cell(pack_padded_sequence(x, x[0].sum(-1).long().abs() % 2 + 1, enforce_sorted=False))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "message"),
     [

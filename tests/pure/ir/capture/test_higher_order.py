@@ -24,6 +24,8 @@ from tests.support.checking import assert_same, run_graph, run_model
 from tests.support.hard_models import RUNS_FUNCTIONS, WIDTH, Either, Layers
 from tests.support.planning import machine
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"x": {0: "batch", 1: "seq"}}
 
 

@@ -180,10 +180,12 @@ def test_layers_that_are_alike_are_exported_once_a_kind() -> None:
     assert same(model, dynamic=True) == LAYERS - 2
 
 
+@pytest.mark.slow
 def test_layers_of_two_lists_are_counted_in_each() -> None:
     assert same(lambda: nn.Sequential(Stack(plain), Stack(plain))) == 2 * LAYERS - 2
 
 
+@pytest.mark.slow
 def test_what_layers_store_in_pools_is_state_of_each() -> None:
     once = exported(Pooled(), (torch.randn(3, WIDTH),), fewest=4)
     assert [state.fqns[0] for state, _ in once.graph.updates] == [f"layers.{i}.pool" for i in range(LAYERS)]
@@ -205,6 +207,7 @@ def test_experts_as_they_are_stored_are_exported_once_a_kind() -> None:
     assert same(experts, dynamic=True) == LAYERS - 2
 
 
+@pytest.mark.slow
 def test_layers_that_change_what_they_are_given_in_another_way_are_exported_in_full() -> None:
     def adds(layer: Layer, x: torch.Tensor) -> torch.Tensor:
         layer.pool.add_(1)
@@ -213,6 +216,7 @@ def test_layers_that_change_what_they_are_given_in_another_way_are_exported_in_f
     assert same(lambda: Pooled(adds)) == 0
 
 
+@pytest.mark.slow
 def test_what_layers_leave_in_a_cache_is_there_for_others() -> None:
     def model() -> nn.Module:
         stack = Cached()
@@ -222,6 +226,7 @@ def test_what_layers_leave_in_a_cache_is_there_for_others() -> None:
     assert same(model) == LAYERS - 2
 
 
+@pytest.mark.slow
 def test_arguments_of_calls_that_ended_keep_nothing() -> None:
     def model() -> nn.Module:
         stack = Stack(lambda layer, x: layer.sum(layer.inner(x), x))
@@ -232,6 +237,7 @@ def test_arguments_of_calls_that_ended_keep_nothing() -> None:
     assert same(model) == LAYERS - 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compute", [lambda: reads_its_index, lambda: every_fourth, lambda: maps, counter, keeper])
 def test_layers_that_only_look_alike_are_exported_in_full(compute: Callable[[], Compute]) -> None:
     assert same(lambda: Stack(compute())) == 0
@@ -271,6 +277,7 @@ def numbers_in_code(layer: Layer, x: torch.Tensor) -> torch.Tensor:
     return layer.inner(x) * torch.tensor([0.5] * WIDTH) + x[..., [-1]]
 
 
+@pytest.mark.slow
 def test_tensors_of_numbers_in_layers_are_constants_of_each() -> None:
     class Around(Stack):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -282,6 +289,7 @@ def test_tensors_of_numbers_in_layers_are_constants_of_each() -> None:
     assert same(lambda: Around(numbers_in_code), dynamic=True) == LAYERS - 2
 
 
+@pytest.mark.slow
 def test_layers_that_ask_for_the_larger_of_two_sizes_are_exported_once_a_kind() -> None:
     def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
         return layer.inner(x)[: torch.sym_max(x.shape[0], 2)]
@@ -289,6 +297,7 @@ def test_layers_that_ask_for_the_larger_of_two_sizes_are_exported_once_a_kind() 
     assert same(lambda: Stack(compute), dynamic=True) >= LAYERS // 2  # the template is a later call
 
 
+@pytest.mark.slow
 def test_layers_whose_results_nobody_reads_are_named_as_in_a_full_export() -> None:
     class Early(Stack):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -298,6 +307,7 @@ def test_layers_whose_results_nobody_reads_are_named_as_in_a_full_export() -> No
     assert same(lambda: Early(plain)) == LAYERS - 2
 
 
+@pytest.mark.slow
 def test_layers_that_compute_something_else_for_one_row_are_exported_once_a_kind() -> None:
     def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
         return layer.inner(x) * (2.0 if x.shape[0] > 1 else 3.0)
@@ -307,6 +317,7 @@ def test_layers_that_compute_something_else_for_one_row_are_exported_once_a_kind
     assert any("`batch` must be 2 or more" in note for note in once.graph.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("directly", [range(LAYERS), [LAYERS - 1]])
 def test_layers_whose_forward_is_called_are_exported_one_by_one(directly: Sequence[int]) -> None:
     class Direct(Stack):
@@ -347,6 +358,7 @@ def test_layers_of_many_kinds_are_exported_one_by_one_and_say_so() -> None:
     assert any("exported one by one: they are of 4 kinds" in note for note in once.graph.notes)
 
 
+@pytest.mark.slow
 def test_kinds_that_take_turns_are_recorded_once_where_a_layer_asks_about_one_row() -> None:
     def compute(layer: Layer, x: torch.Tensor) -> torch.Tensor:
         x = x.contiguous() if x.shape[0] > 1 else x

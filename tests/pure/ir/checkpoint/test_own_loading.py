@@ -203,6 +203,7 @@ def test_code_that_cannot_be_followed(made: type[nn.Module], message: str, tmp_p
         opened(tmp_path, weight=KERNEL).for_model(made().to("meta"))
 
 
+@pytest.mark.slow
 def test_attention_of_diffusers_under_its_old_names(tmp_path: Path) -> None:
     diffusers: Any = import_module("diffusers")
     saved = diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4, sample_size=8)

@@ -151,6 +151,7 @@ def test_variants_that_nothing_tells_apart_are_refused() -> None:
         captured(same)
 
 
+@pytest.mark.slow
 def test_an_error_names_its_variant() -> None:
     with pytest.raises(CompileError, match="in the variant wrong: "):
         captured(with_variants(source(), {"wrong": (torch.randn(5, 4), GRID)}))

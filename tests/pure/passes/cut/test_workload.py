@@ -74,6 +74,7 @@ def best_cut(graph: Graph, cluster: Cluster) -> float:
     return best
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(chains(), st.integers(2, 3), st.sampled_from((inf, 400.0, 1000.0)))
 def test_no_cut_that_fits_has_a_smaller_weighted_bottleneck(graph: Graph, devices: int, memory: float) -> None:

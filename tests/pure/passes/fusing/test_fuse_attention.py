@@ -235,6 +235,7 @@ def test_layers_under_one_mask_share_its_last_keys(fused: Graph) -> None:
     assert len({node.arguments["last"] for node in paged(fused)}) == 1
 
 
+@pytest.mark.slow
 def test_attention_of_another_form_stays() -> None:
     graph = captured(OTHERS)
     assert FuseAttention(OverPages.paged).run(graph, machine(2)).nodes == graph.nodes

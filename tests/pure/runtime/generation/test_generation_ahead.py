@@ -89,6 +89,7 @@ class Behind:
         return Generator(self.decoder.generation, self.decoder.takes, made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("generation", [FULL, SLIDING], ids=["full", "sliding"])
 @pytest.mark.parametrize("stages", [1, 3])
 def test_texts_are_those_that_wait_for_each_token(
@@ -119,6 +120,7 @@ def test_steps_behind_the_end_of_a_text_are_dropped() -> None:
     made.close()
 
 
+@pytest.mark.slow
 def test_who_cancels_gets_no_more_tokens_though_steps_are_under_way() -> None:
     behind = Behind(Decoder(FULL))
     made = behind.generator()
@@ -131,6 +133,7 @@ def test_who_cancels_gets_no_more_tokens_though_steps_are_under_way() -> None:
     made.close()
 
 
+@pytest.mark.slow
 def test_texts_that_lack_room_wait_until_the_tokens_of_others_are_read() -> None:
     behind = Behind(Decoder(Generation(page=4, pages=10, max_length=64, vocabulary=VOCABULARY)))
     made = behind.generator()

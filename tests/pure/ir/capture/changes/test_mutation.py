@@ -164,6 +164,7 @@ class StridedAgain(nn.Module):
 ALONE = (SliceWritten, SortedClamped, ViewMadeAfter)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cls",
     [
@@ -264,6 +265,7 @@ def test_a_buffer_that_forward_changes_is_state(cls: type[nn.Module]) -> None:
         torch.testing.assert_close(outputs[0], model(x), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_buffer_that_becomes_another_size_is_refused() -> None:
     with pytest.raises(CaptureError, match=r"makes mean of the model another size or type than it had"):
         capture(BufferGrown(), (torch.randn(3, 4),))

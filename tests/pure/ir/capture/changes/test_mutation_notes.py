@@ -13,6 +13,8 @@ from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.errors import CaptureError
 
+pytestmark = pytest.mark.slow
+
 
 class WritesExpanded(nn.Module):
     """A change of a buffer, which several elements of the tensor that is written to are."""

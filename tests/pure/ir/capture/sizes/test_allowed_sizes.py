@@ -18,6 +18,8 @@ from ir.capture.sizes.allowed import allowed_values, guard_notes, guard_text
 from ir.capture.sizes.dynamic import FixedSizes, merged_shapes
 from ir.graph import Graph
 
+pytestmark = pytest.mark.slow
+
 n, m = (sympy.Symbol(name, integer=True, positive=True) for name in ("n", "m"))
 
 
@@ -241,7 +243,6 @@ def test_the_end_of_a_slice_by_another_size_is_a_guard(
     assert [guard_text(guard) for guard in graph.guards] == guards
 
 
-@pytest.mark.slow
 def test_a_condition_that_all_sizes_meet_is_not_noted() -> None:
     """Padded to a multiple of 4, any length can be split in fours, which torch asks."""
     compute = lambda x: torch.nn.functional.pad(x, (0, 0, 0, -x.shape[1] % 4)).unflatten(1, (-1, 4)).sum(2)  # noqa: E731

@@ -175,6 +175,7 @@ class Recurrent(nn.Module):
         return self.cell(x)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "free", "fixed"),
     [

@@ -21,6 +21,8 @@ from tests.support.checking import Call as Inputs
 from tests.support.checking import run_graph, run_model
 from tests.support.planning import machine
 
+pytestmark = pytest.mark.slow
+
 GRID = torch.tensor([[1, 2], [2, 2]])
 X = torch.randn(6, 4)
 

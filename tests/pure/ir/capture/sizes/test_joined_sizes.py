@@ -14,6 +14,8 @@ from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.graph import Call, Graph
 
+pytestmark = pytest.mark.slow
+
 Function = Callable[[torch.Tensor], torch.Tensor]
 
 

@@ -78,6 +78,7 @@ def test_what_is_asserted_beside_a_fixed_input_is_known() -> None:
     assert list(map(str, graph.counts)) == ["6 of ids are 3"]
 
 
+@pytest.mark.slow
 def test_a_call_with_another_count_is_refused_before_it_runs(tmp_path: Path) -> None:
     model = Filled(lambda ids, rows: (ids == 3).sum() == rows.shape[0])
     sizes = {"ids": {0: "batch", 1: "seq"}, "images": {0: "images"}}
