@@ -13,6 +13,9 @@ ALONE = $(shell unshare -rn true 2>/dev/null && echo unshare -rn sh -c \''ip lin
 debian = { command -v apt-get && $(if $(filter 0,$(shell id -u)),,sudo -n) \
 	sh -c 'apt-get update && apt-get install -y --no-install-recommends $(1)'; } >/dev/null 2>&1
 
+# Some images of Python set it: each process would then rewrite the tests' asserts, and compile our files, anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-gpu check types quick random zoo repeats fuzz faults servers bench golden docs clean
 

@@ -50,7 +50,7 @@ def stage_gradients(out: Path, inputs: list[Tensor]) -> Iterator[tuple[str, Tens
         sent = stage.module(*(values[receive.tensor.name] for receive in stage.entry.receives))
         for send, tensor in zip(stage.entry.sends, sent, strict=True):
             values[send.tensor.name] = tensor
-            outputs |= dict.fromkeys(send.outputs, tensor)
+            outputs.update((i, tensor) for i in send.outputs)
     loss_of([outputs[i] for i in sorted(outputs)]).backward()
     for (stage,) in (stage.programs for stage in stages):
         for name, parameter in stage.module.named_parameters():
@@ -71,7 +71,7 @@ def test_of_small_models(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_of_gpt2(tmp_path: Path) -> None:
-    heads = {"n_embd": 16, "n_layer": 4, "n_head": 2}
+    heads: dict[str, Any] = {"n_embd": 16, "n_layer": 4, "n_head": 2}
     config = GPT2Config(vocab_size=50, n_positions=16, use_cache=False, bos_token_id=0, eos_token_id=1, **heads)
     ids, mask = torch.randint(50, (2, 6)), torch.ones(2, 6, dtype=torch.int64)
     model = GPT2LMHeadModel(config).eval()
@@ -154,6 +154,8 @@ def test_gradients_end_where_they_do_in_the_model(model: type[nn.Module], tmp_pa
 
 def test_what_no_gradient_reaches_is_not_detached() -> None:
     class Positions(nn.Module):
+        table: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("table", torch.randn(8))

@@ -26,6 +26,11 @@ Compute: TypeAlias = Callable[[Any, torch.Tensor], torch.Tensor]
 class Layer(nn.Module):
     """A layer that computes one function of itself and its input."""
 
+    pool: torch.Tensor  # what tests add to their layers
+    places: Any
+    whole: bool
+    of_array: bool
+
     def __init__(self, index: int, compute: Compute) -> None:
         super().__init__()
         self.index, self.compute = index, compute
@@ -43,6 +48,8 @@ class Sum(nn.Module):
 
 class Stack(nn.Module):
     """Layers one after the other; `again` calls the first one once more."""
+
+    layers: Any  # a list of layers, to which tests add attributes
 
     def __init__(self, compute: Compute, again: bool = False) -> None:
         super().__init__()
@@ -135,7 +142,11 @@ class Cached(Stack):
         return x + cache.made[1] + cache.made[LAYERS - 2]
 
 
-class CachedLayer(Layer):
+class CachedLayer(nn.Module):
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index, self.inner = index, nn.Linear(WIDTH, WIDTH)
+
     def forward(self, x: torch.Tensor, cache: Cache) -> torch.Tensor:
         cache.made[self.index] = made = self.inner(x).sigmoid()
         cache.names[self.index] = "made"
@@ -220,7 +231,7 @@ def test_layers_that_change_what_they_are_given_in_another_way_are_exported_in_f
 def test_what_layers_leave_in_a_cache_is_there_for_others() -> None:
     def model() -> nn.Module:
         stack = Cached()
-        stack.layers = nn.ModuleList(CachedLayer(i, plain) for i in range(LAYERS))
+        stack.layers = nn.ModuleList(CachedLayer(i) for i in range(LAYERS))
         return stack
 
     assert same(model) == LAYERS - 2

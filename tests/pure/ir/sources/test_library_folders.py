@@ -50,11 +50,11 @@ def test_timm_makes_its_model_without_weights(tmp_path: Path, monkeypatch: pytes
     assert next(source.model.parameters()).is_meta
     assert (source.dynamic_shapes, source.soft) == ({"x": {0: "batch"}}, True)
     assert source.library is not None
-    assert source.library().layer.weight.dtype == torch.float16
+    assert source.library().get_parameter("layer.weight").dtype == torch.float16
     assert asked == [(f"local-dir:{tmp_path.resolve()}", False), (f"local-dir:{tmp_path.resolve()}", True)]
     wide = read(tmp_path, dtype=torch.float32)
     assert wide.library is not None
-    assert wide.library().layer.weight.dtype == wide.kwargs["x"].dtype == torch.float32
+    assert wide.library().get_parameter("layer.weight").dtype == wide.kwargs["x"].dtype == torch.float32
     assert read(tmp_path, weights=False, dtype=torch.bfloat16).kwargs["x"].dtype == torch.bfloat16
 
 

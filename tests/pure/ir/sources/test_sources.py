@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -122,6 +123,8 @@ def test_a_tied_weight_may_be_stored_under_any_of_its_names() -> None:
 
 
 class Tied(nn.Module):
+    table: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.embed, self.head = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
@@ -144,10 +147,10 @@ def test_parameters_on_meta_leave_buffers_and_ties_as_they_are() -> None:
 
 
 def test_a_parameter_keeps_what_its_owner_wrote_on_it() -> None:
-    param = nn.Parameter(torch.ones(2), requires_grad=False)
+    param: Any = nn.Parameter(torch.ones(2), requires_grad=False)
     param.sharded = True
     with parameters_on_meta():
-        model = nn.Module()
+        model: Any = nn.Module()
         model.weight = param
     assert model.weight.sharded
     assert not model.weight.requires_grad
@@ -155,7 +158,7 @@ def test_a_parameter_keeps_what_its_owner_wrote_on_it() -> None:
 
 def test_values_that_are_computed_from_weights_are_lost() -> None:
     with parameters_on_meta():
-        model = nn.Sequential(nn.Linear(2, 2))
+        model: Any = nn.Sequential(nn.Linear(2, 2))
         model[0].register_buffer("norm", model[0].weight.detach().norm())
         model[0].scale = model[0].weight.detach() * 2
     assert lost_values(model) == ["0.norm", "0.scale"]
