@@ -63,7 +63,7 @@ NOT_RUN = ("pip install ",)
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_are_those_that_tests_run(page: str) -> None:
-    """`make` targets, checked above, and the command line, run by tests/e2e/test_readme.py."""
+    """`make` targets, checked above, and the command line, run by tests/e2e/command/test_readme.py."""
     assert not [c for c in commands(page) if not c.startswith((*RUN, *NOT_RUN))]
 
 

@@ -1,6 +1,6 @@
 """Types are what the operators make of the inputs' types; views are known; sizes can be bound.
 
-That types and views are those of a run is in tests/e2e/test_every_pass.py, over many models.
+That types and views are those of a run is in tests/e2e/models/test_every_pass.py, over many models.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What capture records of a model.
 
-That the recorded graph computes what the model does is in tests/e2e/test_every_pass.py.
+That the recorded graph computes what the model does is in tests/e2e/models/test_every_pass.py.
 """
 
 from __future__ import annotations

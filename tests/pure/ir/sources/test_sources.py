@@ -1,4 +1,4 @@
-"""A model file, and what it may say; what goes wrong is in tests/e2e/test_bad_input.py."""
+"""A model file, and what it may say; what goes wrong is in tests/e2e/command/test_bad_input.py."""
 
 from __future__ import annotations
 

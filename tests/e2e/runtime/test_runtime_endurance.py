@@ -64,7 +64,7 @@ def prompts() -> Iterator[list[int]]:
 @pytest.mark.slow
 def test_ten_thousand_tokens_in_two_hundred_texts(tmp_path: Path) -> None:
     """Room for six texts, so that some wait, and give their pages up."""
-    example = Path(__file__).parents[2] / "examples" / "own_decoder.py"
+    example = Path(__file__).parents[3] / "examples" / "own_decoder.py"
     compile_model(example, out=tmp_path / "out", stages=2, generate=True, sequences=3, progress=False)
     alone: list[list[int]] = []
     with Pipeline.load(tmp_path / "out", processes=False) as pipe:

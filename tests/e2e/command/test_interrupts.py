@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.commands import Shell
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 QUICK = "--stages 2 --time-limit 5 --size-limit 0"
 
 

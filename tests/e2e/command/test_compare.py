@@ -130,7 +130,7 @@ def test_from_python() -> None:
 
 
 def test_pools_of_a_decoder_are_those_of_each_machine() -> None:
-    decoder, tiny = Path(__file__).parents[2] / "examples" / "own_decoder.py", slow_machine(1, memory=30_000)
+    decoder, tiny = Path(__file__).parents[3] / "examples" / "own_decoder.py", slow_machine(1, memory=30_000)
     found = compare_machines(decoder, clusters=["l4x1", machine(1), tiny], generate=True, progress=False)
     gpus, cpus, none = found.rows
     assert isinstance(gpus, Planned)

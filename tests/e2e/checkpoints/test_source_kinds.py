@@ -18,7 +18,7 @@ from runtime import Pipeline
 from tests.support.checking import assert_same
 from tests.support.commands import Shell
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 QUICK = "--stages 2 --time-limit 5 --size-limit 0"
 GPT2 = dict(n_embd=32, n_layer=2, n_head=2, n_positions=64, vocab_size=64, bos_token_id=1, eos_token_id=2)
 BERT = dict(

@@ -17,7 +17,7 @@ from ir.text.units import parse_bytes
 from runtime.manifest.manifest import Manifest
 from tests.support.commands import MODEL, Shell
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

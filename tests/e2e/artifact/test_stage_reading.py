@@ -21,7 +21,7 @@ from ir.plan import StagePlan, plan_stages
 from tests.support.checking import captured_example
 from tests.support.planning import machine, planned
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = {"bert": 2, "gpt2": 2, "llama": 4, "resnet50": 3, "t5": 3, "tied_lm": 2, "unet": 4}
 LONGEST = {"bert": 250, "gpt2": 250, "llama": 200, "resnet50": 250, "t5": 280, "tied_lm": 250, "unet": 250}
 

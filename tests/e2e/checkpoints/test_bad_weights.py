@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from tests.support.commands import MODEL, Shell
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FILE, INDEX = "weights/model.safetensors", "weights/model.safetensors.index.json"
 GOOD = {f"{i}.{n}": torch.ones(s) for i in range(4) for n, s in [("weight", (64, 64)), ("bias", (64,))]}
 

@@ -22,7 +22,7 @@ from tests.support.checking import MODEL_FILES, captured_example
 from tests.support.dumps import difference
 from tests.support.planning import machine, steps
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STAGES = {"bert": 2, "gpt2": 2, "resnet50": 3, "t5": 3, "tied_lm": 2, "unet": 4}
 
 

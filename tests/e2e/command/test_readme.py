@@ -17,7 +17,7 @@ from passes.cli.main import app
 from tests.support.commands import Shell
 from tests.support.serving import serving
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()
 
 
@@ -52,7 +52,7 @@ def test_it_runs_from_top_to_bottom(
 ) -> None:
     """Its model file, its commands, its Python, and the listing of what comes out.
 
-    Commands and Python run in this process, where torch is imported once; tests/e2e/test_command.py starts the command.
+    Commands and Python run in this process, where torch is imported once; test_command.py starts the command.
     """
     shell, printed, served = Shell.open(tmp_path, monkeypatch, capsys), "", None
     monkeypatch.setenv("COLUMNS", "200")

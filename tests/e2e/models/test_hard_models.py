@@ -14,7 +14,7 @@ from tests.support.checking import Call, check_artifact
 from tests.support.commands import Shell
 from tests.support.hard_models import HARD, WIDTH
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SIZES = {"x": {0: "batch", 1: "seq"}}
 
 

@@ -21,7 +21,7 @@ from runtime.check.artifact import faults
 from runtime.run import main
 from tests.support.artifacts import Part, chain, write
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 X = torch.arange(8.0).reshape(2, 4)
 
 
