@@ -23,7 +23,7 @@ import torch
 import transformers
 
 from ir.machine.cluster import Cluster
-from tests.benchmarks.prediction import (
+from tests.benchmarks.running.prediction import (
     COLUMNS,
     Entry,
     Row,

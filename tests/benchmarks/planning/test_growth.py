@@ -11,8 +11,8 @@ from matplotlib import pyplot as plt
 
 from passes.partitioners import solve
 from passes.partitioners.problem import Solution, evaluate
+from tests.benchmarks.planning.synthetic import transformer
 from tests.benchmarks.report import DOCS, Stopwatch, Table, timed
-from tests.benchmarks.synthetic import transformer
 
 NODES, STAGES = (1_000, 5_000, 20_000), (4, 16, 64)
 LIMIT = 60.0
@@ -27,7 +27,7 @@ def growth() -> Iterator[list[Point]]:
     points: list[Point] = []
     yield points
     columns = ("nodes", "stages", "value", "gap", "wall s", "CPU s")
-    table = Table("growth", "pytest tests/benchmarks/test_growth.py -s", columns, complete=len(SIZES))
+    table = Table("growth", "pytest tests/benchmarks/planning/test_growth.py -s", columns, complete=len(SIZES))
     for nodes, stages, watch, found in points:
         gap = "0, proven" if found.optimal else f"{found.gap:.2%}"
         size = (f"{nodes:,}", str(stages), f"{1e3 * found.value:.3f} ms")

@@ -1,7 +1,7 @@
 """The host's time of a decoder's step, over stand-ins for graphs that compute nothing.
 
-`pytest tests/benchmarks/test_step_host.py -s` prints CPU seconds of all threads a step, the waits for a device that
-takes two milliseconds included, and calls of Python.
+`pytest tests/benchmarks/running/test_step_host.py -s` prints CPU seconds of all threads a step, the waits for a
+device that takes two milliseconds included, and calls of Python.
 """
 
 from __future__ import annotations

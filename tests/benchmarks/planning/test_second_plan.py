@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.planning.test_plan_memory import ENTRIES, ROOT
 from tests.benchmarks.report import Stopwatch, Table, timed
-from tests.benchmarks.test_plan_memory import ENTRIES, ROOT
 
 MACHINES = "h100x4,h100x8,h200x4,l4x8,l4x16,a100x8"
 
@@ -21,7 +21,7 @@ MACHINES = "h100x4,h100x8,h200x4,l4x8,l4x16,a100x8"
 def table() -> Iterator[Table]:
     table = Table(
         "second-plan",
-        "pytest tests/benchmarks/test_second_plan.py -s",
+        "pytest tests/benchmarks/planning/test_second_plan.py -s",
         ("Llama-3-70B, from config.json", "asked", "wall s", "CPU s"),
         complete=3,
     )

@@ -16,7 +16,7 @@ import transformers as t
 
 from tests.benchmarks.report import Table
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LLAMA: dict[str, Any] = dict(vocab_size=128256, num_key_value_heads=8, max_position_embeddings=131072, dtype="bfloat16")
 DEVICE = '[[device]]\nname = "cuda:{}"\nflops = 4e14\nbandwidth = "3.3TB"\nmemory = "{}GiB"\nlaunch = 5e-6\n'
 
@@ -82,7 +82,9 @@ def taken() -> dict[tuple[str, Sequence[str]], float]:
 @pytest.fixture(scope="module")
 def table() -> Iterator[Table]:
     columns = ("model", "stages", "asked", "wall s", "CPU s", "asked, GB", "peak RSS, GB", "artifact")
-    table = Table("planning", "pytest tests/benchmarks/test_plan_memory.py -s", columns, complete=2 * len(ENTRIES))
+    table = Table(
+        "planning", "pytest tests/benchmarks/planning/test_plan_memory.py -s", columns, complete=2 * len(ENTRIES)
+    )
     yield table
     table.publish()
 

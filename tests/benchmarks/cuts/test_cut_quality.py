@@ -11,13 +11,13 @@ import pytest
 
 from passes.partitioners import solve
 from passes.partitioners.problem import Problem, Solution
-from tests.benchmarks.baselines import BASELINES, NoCut, bottleneck
-from tests.benchmarks.models import MODELS
-from tests.benchmarks.programs import Program, program
+from tests.benchmarks.cuts.baselines import BASELINES, NoCut, bottleneck
+from tests.benchmarks.cuts.models import MODELS
+from tests.benchmarks.cuts.programs import Program, program
 from tests.benchmarks.report import Stopwatch, Table, timed
 
-INSTANCES = sorted((Path(__file__).parents[1] / "data" / "partition").glob("*.json"))
-WHERE = "pytest tests/benchmarks/test_cut_quality.py -s"
+INSTANCES = sorted((Path(__file__).parents[2] / "data" / "partition").glob("*.json"))
+WHERE = "pytest tests/benchmarks/cuts/test_cut_quality.py -s"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tests.support.planning import machine
 
 H100 = Device("cuda", flops=4e14, bandwidth=3.3e12, memory=80 << 30, launch=5e-6)
 NVLINK = Link(bandwidth=4e11, latency=1e-5)
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
 def server(devices: int) -> Cluster:

@@ -68,7 +68,7 @@ def stage_of(model: nn.Module, x: torch.Tensor, dynamic: dict[str, Any], out: Pa
 def table() -> Iterator[Table]:
     columns = ("model", "asked", "measured", "module", "stage")
     complete = len(MODELS) + 1
-    table = Table("stage-speed", "pytest tests/benchmarks/test_stage_speed.py -s", columns, complete=complete)
+    table = Table("stage-speed", "pytest tests/benchmarks/running/test_stage_speed.py -s", columns, complete=complete)
     yield table
     table.publish()
 

@@ -14,9 +14,9 @@ from passes.cut.cut_problem import as_problem
 from passes.defaults import default_passes
 from passes.partitioners.problem import Device, Link, Problem
 from passes.pipeline import PassPipeline
-from tests.benchmarks.models import MODELS
+from tests.benchmarks.cuts.models import MODELS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KEPT = ROOT / "build" / "benchmarks"
 SOURCES = (  # what decides what a program looks like
     "ir/capture/**/*.py",
@@ -31,7 +31,7 @@ SOURCES = (  # what decides what a program looks like
     "passes/partitioners/problem/model.py",
     "passes/partitioners/problem/parts.py",
     "passes/propagate_shapes.py",
-    "tests/benchmarks/models.py",
+    "tests/benchmarks/cuts/models.py",
 )
 
 

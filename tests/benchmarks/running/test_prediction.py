@@ -11,8 +11,8 @@ import torch
 
 from ir.machine.cluster import Cluster
 from runtime.measure.__main__ import main
-from tests.benchmarks.prediction import COLUMNS, Entry, gpt2, llama, predict_and_run, resnet50, t5, text
 from tests.benchmarks.report import Table
+from tests.benchmarks.running.prediction import COLUMNS, Entry, gpt2, llama, predict_and_run, resnet50, t5, text
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -39,7 +39,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[Table]:
-    command = "pytest tests/benchmarks/test_prediction.py -s"
+    command = "pytest tests/benchmarks/running/test_prediction.py -s"
     table = Table("prediction", command, (*COLUMNS, "target"), complete=2 * len(MODELS))
     yield table
     table.publish()

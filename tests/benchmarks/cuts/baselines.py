@@ -14,8 +14,8 @@ from accelerate import infer_auto_device_map
 from accelerate.utils import get_balanced_memory
 
 from passes.partitioners.problem import evaluate
-from tests.benchmarks.models import MODELS
-from tests.benchmarks.programs import Program
+from tests.benchmarks.cuts.models import MODELS
+from tests.benchmarks.cuts.programs import Program
 
 logging.getLogger("accelerate").setLevel(logging.ERROR)  # it warns that the devices are not here
 

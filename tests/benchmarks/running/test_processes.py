@@ -95,7 +95,7 @@ def test_two_processes_on_two_cores(tmp_path: Path) -> None:
     turns = [(measure(tmp_path, UNCUT), measure(tmp_path, CUT)) for _ in range(TURNS)]
     one, two = (Seconds(*map(min, zip(*side, strict=True))) for side in zip(*turns, strict=True))
     columns = ("GPT-2 medium, 40 batches of 1 × 64", "one process", "two processes", "asked", "times as fast")
-    table = Table("processes", "pytest tests/benchmarks/test_processes.py -s", columns, complete=2)
+    table = Table("processes", "pytest tests/benchmarks/running/test_processes.py -s", columns, complete=2)
     for name, a, b in (("wall s", one.wall, two.wall), ("CPU s of the busiest process", one.cpu, two.cpu)):
         table.add(name, f"{a:.1f}", f"{b:.1f}", f"≥ {ASKED}", f"{a / b:.2f}")
     table.publish()

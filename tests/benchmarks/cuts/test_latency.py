@@ -11,11 +11,11 @@ import pytest
 
 from passes.partitioners import solve
 from passes.partitioners.problem import Device, Objective, Problem
-from tests.benchmarks.programs import program
-from tests.benchmarks.published_like import Document, bert_operators, inception_layers, published, resnet_operators
+from tests.benchmarks.cuts.programs import program
+from tests.benchmarks.cuts.published_like import Document, bert_operators, inception_layers, published, resnet_operators
 from tests.benchmarks.report import Stopwatch, Table, timed
 
-INSTANCES = sorted((Path(__file__).parents[1] / "data" / "partition" / "latency").glob("*.json"))
+INSTANCES = sorted((Path(__file__).parents[2] / "data" / "partition" / "latency").glob("*.json"))
 SIMILAR: dict[str, Callable[[], Document]] = {
     "bert12_operator, by repetition": lambda: bert_operators(12),
     "bert6_operator": lambda: published("bert6_operator", 600 * 2.0**20),
@@ -32,7 +32,7 @@ LIMIT = 60.0
 @pytest.fixture(scope="module")
 def latency() -> Iterator[Table]:
     columns = ("instance", "nodes", "devices", "value", "bound", "gap", "wall s", "CPU s", "target")
-    command = "pytest tests/benchmarks/test_latency.py -s"
+    command = "pytest tests/benchmarks/cuts/test_latency.py -s"
     table = Table("latency", command, columns, complete=len(INSTANCES) + len(SIMILAR) + len(MODELS))
     yield table
     table.publish()

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-PUBLISHED = Path(__file__).parents[1] / "data" / "partition"
+PUBLISHED = Path(__file__).parents[2] / "data" / "partition"
 HOST_LINK = 2.0**31 / 1e3  # bytes in a millisecond
 SPARE = 1.5  # accelerators of an instance, relative to those whose memory would hold all
 

@@ -76,7 +76,7 @@ class Made(Held):
 @pytest.fixture(scope="module")
 def table() -> Iterator[Table]:
     columns = ("8 GB checkpoint in 4 shards", "asked", "measured", "seconds")
-    table = Table("weights", "pytest tests/benchmarks/test_weights.py -s", columns, complete=2 * STAGES + 2)
+    table = Table("weights", "pytest tests/benchmarks/planning/test_weights.py -s", columns, complete=2 * STAGES + 2)
     yield table
     table.publish()
 

@@ -18,7 +18,7 @@ from passes.defaults import default_passes
 from passes.options.options import CutAt
 from passes.pipeline import PassPipeline
 from passes.split_stages import SplitStages
-from tests.benchmarks.models import language_model, llama_70b, mixtral_8x7b, server, tokens, without_weights
+from tests.benchmarks.cuts.models import language_model, llama_70b, mixtral_8x7b, server, tokens, without_weights
 from tests.benchmarks.report import Table
 from tests.support.checking import Call
 
@@ -79,7 +79,7 @@ def planned(name: str, stages: int, **options: Any) -> Graph:
 @pytest.fixture(scope="module")
 def table() -> Iterator[Table]:
     columns = ("model", "stages", "the cut", "values sent", "above the best", "--cut-at between-modules")
-    command = "pytest tests/benchmarks/test_plain_cuts.py -s"
+    command = "pytest tests/benchmarks/cuts/test_plain_cuts.py -s"
     table = Table("plain-cuts", command, columns, complete=len(MODELS) * len(STAGES))
     yield table
     table.publish()
