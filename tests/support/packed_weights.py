@@ -1,0 +1,218 @@
+"""Quantized weights that are packed here by hand, element by element, each with the weight that it stands for."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+
+import torch
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+from ir.checkpoint.quantized.quantization import Quantization
+from ir.checkpoint.tensors import Held
+
+Tensors = dict[str, torch.Tensor]
+R, C, GROUP = 16, 24, 8
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+def integers(low: int, high: int, *shape: int) -> torch.Tensor:
+    return torch.randint(low, high, shape, generator=GENERATOR)
+
+
+def scales(*shape: int, dtype: torch.dtype = torch.float16) -> torch.Tensor:
+    return (torch.rand(shape, generator=GENERATOR) + 0.5).to(dtype)
+
+
+def fp8(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=GENERATOR).to(torch.float8_e4m3fn)
+
+
+def words(numbers: torch.Tensor, bits: int, order: tuple[int, ...] = ()) -> torch.Tensor:
+    """Pack unsigned numbers along the last dimension into 32-bit words, the first lowest unless `order` says."""
+    if 32 % bits:  # a number may be in two words
+        rows = [sum(int(number) << bits * i for i, number in enumerate(row)) for row in numbers]
+        places = range(0, numbers.shape[1] * bits, 32)
+        return torch.tensor([[row >> place & 0xFFFFFFFF for place in places] for row in rows]).to(torch.int32)
+    count = 32 // bits
+    out = torch.zeros(numbers.shape[0], numbers.shape[1] // count, dtype=torch.int64)
+    for i, place in enumerate(order or range(count)):
+        out |= numbers[:, place::count] << (bits * i)
+    return out.to(torch.int32)
+
+
+def each(rows: int, columns: int, value: object) -> torch.Tensor:
+    """A weight element by element: `value(row, column)`."""
+    out = torch.empty(rows, columns)
+    for r, c in product(range(rows), range(columns)):
+        out[r, c] = value(r, c)  # type: ignore[operator]
+    return out
+
+
+def by_blocks() -> tuple[Tensors, torch.Tensor]:
+    q, s = fp8(R, C), scales(3, 5, dtype=torch.float32)  # blocks of 7 x 5, the last smaller
+    return {"x.weight": q, "x.weight_scale_inv": s}, each(R, C, lambda r, c: q[r, c].float() * s[r // 7, c // 5])
+
+
+def by_unnamed_blocks() -> tuple[Tensors, torch.Tensor]:
+    """Blocks of 128 x 128, the last smaller, which other sizes would divide."""
+    q, s = fp8(200, 130), scales(2, 2, dtype=torch.float32)
+    return {"x.weight": q, "x.weight_scale_inv": s}, each(
+        200, 130, lambda r, c: q[r, c].float() * s[r // 128, c // 128]
+    )
+
+
+def by_channel() -> tuple[Tensors, torch.Tensor]:
+    q, s = integers(-128, 128, R, C).to(torch.int8), scales(R, 1)
+    return {"x.weight": q, "x.weight_scale": s}, each(R, C, lambda r, c: q[r, c].half() * s[r, 0])
+
+
+def packed(bits: int, ordered: bool = False) -> tuple[Tensors, torch.Tensor]:
+    half, groups = 1 << (bits - 1), integers(0, 3, C) if ordered else torch.arange(C) // GROUP
+    q, z, s = integers(-half, half, R, C), integers(-half, half, R, 3), scales(R, 3)
+    stored = {
+        "x.weight_packed": words(q + half, bits),
+        "x.weight_zero_point": words((z + half).t(), bits).t(),
+        "x.weight_scale": s,
+        "x.weight_shape": torch.tensor([R, C]),
+        "x.weight_g_idx": groups.int() if ordered else torch.full((C,), -1, dtype=torch.int32),
+    }
+    return stored, each(R, C, lambda r, c: (q[r, c] - z[r, groups[c]]).half() * s[r, groups[c]])
+
+
+def gptq(less: int, ordered: bool, bits: int = 4) -> tuple[Tensors, torch.Tensor]:
+    groups = torch.arange(C) // GROUP
+    groups = groups.flip(0) if ordered else groups
+    q, z, s = integers(0, 1 << bits, C, R), integers(1, 1 << bits, 3, R), scales(3, R)
+    packed = {"x.qweight": words(q.t(), bits).t(), "x.qzeros": words(z - less, bits)}
+    stored = {**packed, "x.scales": s, "x.g_idx": groups.int()}
+    return stored, each(R, C, lambda r, c: (q[c, r] - z[groups[c], r]).half() * s[groups[c], r])
+
+
+def unordered(size: int, less: int, bits: int = 4) -> tuple[Tensors, torch.Tensor]:
+    """GPTQ's layout without the groups of columns, as AutoRound writes it."""
+    groups = -(-C // size)
+    q, z, s = integers(0, 1 << bits, C, R), integers(1, 1 << bits, groups, R), scales(groups, R)
+    stored = {"x.qweight": words(q.t(), bits).t(), "x.qzeros": words(z - less, bits), "x.scales": s}
+    return stored, each(R, C, lambda r, c: (q[c, r] - z[c // size, r]).half() * s[c // size, r])
+
+
+def awq() -> tuple[Tensors, torch.Tensor]:
+    q, z, s, order = integers(0, 16, C, R), integers(0, 16, 3, R), scales(3, R), (0, 2, 4, 6, 1, 3, 5, 7)
+    stored = {"x.qweight": words(q, 4, order), "x.qzeros": words(z, 4, order), "x.scales": s}
+    return stored, each(R, C, lambda r, c: (q[c, r] - z[c // GROUP, r]).half() * s[c // GROUP, r])
+
+
+E2M1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+
+
+def signed(code: int) -> float:
+    return E2M1[code & 7] * (-1 if code & 8 else 1)
+
+
+def fp4(divided: bool) -> tuple[Tensors, torch.Tensor]:
+    q, s, whole = integers(0, 16, R, 32), scales(R, 2, dtype=torch.float8_e4m3fn), torch.tensor([0.37])
+    both = (q[:, 0::2] | q[:, 1::2] << 4).to(torch.uint8)
+    names = ("x.weight_packed", "x.weight_global_scale") if divided else ("x.weight", "x.weight_scale_2")
+    local = s.float() / whole if divided else s.float() * whole
+    weight = each(R, 32, lambda r, c: signed(int(q[r, c])) * local[r, c // 16])
+    stored = {names[0]: both, "x.weight_scale": s, names[1]: whole, "x.input_scale": torch.ones(1)}
+    return stored, weight.bfloat16() if divided else weight
+
+
+def mxfp4() -> tuple[Tensors, torch.Tensor]:
+    codes = integers(0, 256, 2, R, 3, 16).to(torch.uint8)
+    exponents = integers(120, 130, 2, R, 3).to(torch.uint8)
+    return {"x.weight_blocks": codes, "x.weight_scales": exponents}, convert_moe_packed_tensors(codes, exponents)
+
+
+def nf4() -> tuple[Tensors, torch.Tensor]:
+    q, table = integers(0, 16, R * C), scales(16, dtype=torch.float32)
+    fine, coarse, nested = (
+        integers(0, 256, R * C // 8),
+        scales(2, dtype=torch.float32),
+        scales(256, dtype=torch.float32),
+    )
+    state = {"shape": [R, C], "dtype": "float32", "blocksize": 8, "nested_blocksize": 32, "nested_offset": 0.25}
+    stored = {
+        "x.weight": (q[0::2] << 4 | q[1::2]).to(torch.uint8).unsqueeze(1),
+        "x.weight.absmax": fine.to(torch.uint8),
+        "x.weight.quant_map": table,
+        "x.weight.nested_absmax": coarse,
+        "x.weight.nested_quant_map": nested,
+        "x.weight.quant_state.bitsandbytes__nf4": torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8),
+    }
+    absmax = [nested[fine[b]] * coarse[b // 32] + 0.25 for b in range(R * C // 8)]
+    return stored, each(R, C, lambda r, c: table[q[r * C + c]] * absmax[(r * C + c) // 8])
+
+
+def int8_rows() -> tuple[Tensors, torch.Tensor]:
+    q, s = integers(-127, 128, R, C).to(torch.int8), scales(R, dtype=torch.float32)
+    stored = {"x.weight": q, "x.SCB": s, "x.weight_format": torch.tensor(0, dtype=torch.uint8)}
+    return stored, q.float() * s[:, None] * 7.874015718698502e-3
+
+
+def int4_of_torchao() -> tuple[Tensors, torch.Tensor]:
+    q, s, z = (
+        integers(-8, 8, R, C),
+        scales(C // GROUP, R, dtype=torch.float32),
+        scales(C // GROUP, R, dtype=torch.float32),
+    )
+    stored = {
+        "x._weight_qdata": ((q[:, 0::2] & 15) | (q[:, 1::2] << 4)).to(torch.int8),
+        "x._weight_scale": s,
+        "x._weight_zero_point": z,
+    }
+    return stored, each(R, C, lambda r, c: q[r, c] * s[c // GROUP, r] + z[c // GROUP, r])
+
+
+def int4_in_tiles(rows: int = R, columns: int = 256) -> tuple[Tensors, torch.Tensor]:
+    """torchao's tiles of 8 rows and 128 columns, as the lanes of a GPU's warp read them; what is beyond is filler."""
+    filled = -(-rows // 8) * 8
+    q = integers(0, 16, filled, 256)
+    both = scales(8, filled, 2, dtype=torch.bfloat16)
+    codes = torch.zeros(filled // 8, 2, 32, 4, dtype=torch.int64)
+    for tile, strip, lane, word in product(range(filled // 8), range(2), range(32), range(4)):
+        first = strip * 128 + word * 32 + lane % 4 * 2
+        for place, column in enumerate((0, 8, 16, 24, 1, 9, 17, 25)):
+            codes[tile, strip, lane, word] |= q[tile * 8 + lane // 4, first + column] << (4 * place)
+    stored = {"x._weight_qdata": codes.to(torch.int32), "x._weight_scale_and_zero": both}
+    number = both.float()
+    weight = each(rows, columns, lambda r, c: (q[r, c] - 8) * number[c // 32, r, 0] + number[c // 32, r, 1])
+    return stored, weight.bfloat16()
+
+
+def int4_of_modelopt() -> tuple[Tensors, torch.Tensor]:
+    """AWQ: two rows a byte, and inputs that are scaled before the product."""
+    q, s, inputs = integers(-8, 8, R, C), scales(R, 3, dtype=torch.bfloat16), scales(C, dtype=torch.bfloat16)
+    stored = {
+        "x.weight": ((q[0::2] & 15) | ((q[1::2] & 15) << 4)).to(torch.uint8),
+        "x.weight_scale": s,
+        "x.pre_quant_scale": inputs,
+    }
+    return stored, each(R, C, lambda r, c: q[r, c] * s[r, c // GROUP].float() * inputs[c].float())
+
+
+def int4_in_fp8_of_modelopt() -> tuple[Tensors, torch.Tensor]:
+    """W4A8: what AWQ gives is rounded to FP8, as the kernel takes it."""
+    stored, _ = int4_of_modelopt()
+    inputs, whole = stored.pop("x.pre_quant_scale"), torch.tensor(0.013)
+    plain = Quantization("modelopt", {"quant_algo": "W4A16_AWQ"}).weights({n: Held(t) for n, t in stored.items()})
+    weight = plain[0].scheme.dequantize({what: part.read(part.dtype) for what, part in plain[0].parts.items()})
+    rounded = (weight / whole).to(torch.float8_e4m3fn).float() * whole
+    return {**stored, "x.weight_scale_2": whole, "x.pre_quant_scale": inputs}, rounded * inputs.float()
+
+
+def smoothed() -> tuple[Tensors, torch.Tensor]:
+    q, s, inputs = integers(-128, 128, R, C).to(torch.int8), scales(R, dtype=torch.float32), scales(C)
+    stored = {"x.weight": q, "x.weight_scale": s, "x.pre_quant_scale": inputs}
+    return stored, each(R, C, lambda r, c: q[r, c] * s[r] * inputs[c].float())
+
+
+def swizzled(scale: torch.Tensor) -> torch.Tensor:
+    """Scales [rows, groups] in tiles of 128 rows and 4 groups, element by element."""
+    down, across = -(-scale.shape[0] // 128), -(-scale.shape[1] // 4)
+    out = torch.zeros(down * across, 32, 16, dtype=torch.uint8)
+    for r, g in product(*map(range, scale.shape)):
+        out[r // 128 * across + g // 4, r % 32, r % 128 // 32 * 4 + g % 4] = scale.view(torch.uint8)[r, g]
+    return out.reshape(32 * down, 16 * across).view(scale.dtype)
