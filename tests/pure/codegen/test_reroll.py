@@ -160,6 +160,7 @@ def test_random_layers_are_the_same_flat(kinds: list[str], collects: bool, glue:
 CAPTURED = ["long skips", "several results", "constants", "batch normalisation", "a cache that calls fill"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CAPTURED)
 def test_captured_models_are_the_same_flat(name: str) -> None:
     check(captured(name))

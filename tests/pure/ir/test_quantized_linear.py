@@ -158,6 +158,7 @@ def test_columns_in_pieces_are_those_of_sixteen_words_as_threads_have_them(bits:
     assert sorted(first) == list(range(width))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 2, 65])
 @pytest.mark.parametrize("scheme", ["words with zeros", "numbers of blocks"])
 def test_an_ordered_x_has_the_product_of_the_same_x(scheme: str, rows: int) -> None:
@@ -212,6 +213,7 @@ def kernel_of_rows(seen: list[dict[str, Any]]) -> Callable[..., Any]:
     return launched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", AHEAD[:5])
 def test_rows_are_given_to_the_kernel_with_their_tile(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Launched:
@@ -251,6 +253,7 @@ def test_rows_are_given_to_the_kernel_with_their_tile(scheme: str, monkeypatch: 
     assert len(seen) == 4
 
 
+@pytest.mark.slow
 def test_compiled_rows_come_in_the_order_of_their_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     orders = list[str]()
 

@@ -23,6 +23,7 @@ OPTIMA = {
 ON_ONE_ACCELERATOR = {"bert24_layer": 92.41, "resnet50_layer": 201.45, "bert3_operator": 49.35, "bert6_operator": 77.46}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMA)
 def test_the_known_optimum_is_found_and_proven(name: str) -> None:
     problem = Problem.read(INSTANCES / f"{name}.json")

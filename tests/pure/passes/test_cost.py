@@ -91,12 +91,14 @@ MODULES: dict[str, tuple[nn.Module, list[torch.Tensor]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", MODULES)
 def test_flops_are_what_torch_counts(what: str) -> None:
     model, tensors = MODULES[what]
     assert total(costed(model.eval(), tensors)).flops == counted(model, tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "tensors", "flops"),
     [

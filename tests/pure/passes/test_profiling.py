@@ -24,6 +24,8 @@ from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import captured, graph, linear, param, relu, value
 from tests.support.planning import DEVICE, machine
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -141,6 +141,7 @@ def test_a_size_that_is_not_there() -> None:
         bind_sizes(graph([x], [relu(x, "a")], []), {"width": 3})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
 def test_a_recurrent_layer_over_packed_sequences(layer: type[nn.RNNBase]) -> None:
     """torch's own rule asks for the values of the lengths; the rows of the sequences cannot be told apart."""

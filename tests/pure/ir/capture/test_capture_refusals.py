@@ -36,6 +36,7 @@ REFUSED: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", REFUSED)
 def test_a_model_that_is_refused(what: str) -> None:
     compute, advice = REFUSED[what]

@@ -21,6 +21,8 @@ from ir.capture import capture
 from ir.errors import CaptureError
 from tests.support.checking import Call, run_graph, run_model
 
+pytestmark = pytest.mark.slow
+
 WIDTH = 4
 CALLS: dict[str, Any] = {"n": 0, "last": None}
 

@@ -97,6 +97,7 @@ class TestALargeModel:
         assert pretrained._checked(self.large("llama")).config.num_attention_heads == 32
 
 
+@pytest.mark.slow
 class TestWhatLayersKeep:
     """It is found in a run on fake tensors, in which layers that are alike run once a kind."""
 
@@ -116,6 +117,7 @@ class TestWhatLayersKeep:
         assert len(calls) - number > 1.5 * number
 
 
+@pytest.mark.slow
 class TestWhatACacheCannotDo:
     def test_texts_are_computed_anew_where_logits_are_others_with_a_cache(self) -> None:
         model = decoder("gpt_neo", attention_types=[[["global", "local"], 1]], window_size=8, num_layers=2)

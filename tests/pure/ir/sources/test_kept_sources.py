@@ -77,6 +77,7 @@ def another_dtype(folder: Path) -> None:
     torch.set_default_dtype(torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [another_config, another_file, other_weights, touched_weights, another_version, another_variable, another_dtype],
@@ -99,6 +100,7 @@ def key(folder: Path, **options: Any) -> str:
     return given._key(folder, (), None, chosen, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -218,6 +218,7 @@ def results(graph: Graph, seq: int) -> list[Tensor]:
     return interpret(graph, [call(seq)[v.name] for v in graph.inputs], weights, state).outputs
 
 
+@pytest.mark.slow
 def test_attention_reads_pages_where_they_lie(fused: Graph) -> None:
     options = [{n: x for n, x in node.kwargs.items() if not isinstance(x, Value)} for node in paged(fused)]
     assert options == [*FUSED.values()]

@@ -214,6 +214,7 @@ def test_parts_of_a_batch_give_the_parts_of_its_result(name: str) -> None:
         torch.testing.assert_close(whole, joined)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXED)
 def test_what_mixes_rows_is_named(name: str) -> None:
     function, message = MIXED[name]

@@ -92,6 +92,7 @@ MIXED: dict[str, tuple[Callable[..., Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", MIXED)
 def test_a_model_that_mixes_positions_is_never_padded(what: str) -> None:
     function, reason = MIXED[what]
@@ -103,6 +104,7 @@ def test_a_model_that_mixes_positions_is_never_padded(what: str) -> None:
 PLAIN = PADDED["attention"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "options", "reason"),
     [

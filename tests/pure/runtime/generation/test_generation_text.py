@@ -85,6 +85,7 @@ def test_what_was_held_back_is_told_where_an_id_ends_the_text(artifact: Path) ->
     assert "".join(parts) == "the "
 
 
+@pytest.mark.slow
 def test_other_threads_run_while_a_long_text_is_read(artifact: Path) -> None:
     """Those that tell that the process lives."""
     text, passes, done = "the end " * 100_000, 0, threading.Event()

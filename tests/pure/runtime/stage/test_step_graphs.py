@@ -18,6 +18,8 @@ from runtime.manifest.manifest import Generation
 from runtime.stage import speed
 from runtime.stage.compiling.step_graphs import fewer_kernels
 
+pytestmark = pytest.mark.slow
+
 ATEN = torch.ops.aten
 REDUCTIONS = ATEN.amax.default, ATEN.argmax.default, ATEN.sum.dim_IntList
 

@@ -18,6 +18,8 @@ from ir.capture.program.reader import read_program
 from ir.errors import CaptureError, InternalError
 from tests.support.changes import WIDTH, Changes, check_calls, hidden
 
+pytestmark = pytest.mark.slow
+
 
 def unit(model: Changes, x: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():

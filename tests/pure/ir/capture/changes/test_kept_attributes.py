@@ -17,6 +17,8 @@ from ir.errors import CaptureError
 from tests.support.changes import WIDTH, Changes, check_calls, hidden
 from tests.support.checking import Call, run_graph, run_model
 
+pytestmark = pytest.mark.slow
+
 
 def assigned(model: Any, x: torch.Tensor) -> torch.Tensor:
     model.mean = 0.9 * model.mean + 0.1 * x.mean(0)

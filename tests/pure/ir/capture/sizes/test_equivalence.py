@@ -14,6 +14,8 @@ from ir.capture.checks import equivalence as under_test
 from ir.graph import Graph
 from tests.support.functions import Function
 
+pytestmark = pytest.mark.slow
+
 X = {"x": {0: "batch", 1: "seq"}}
 
 
