@@ -45,12 +45,25 @@ def of_rows(x: Tensor, times: int) -> Tensor:
     return x.flatten(0, 1)[:, None].repeat(1, times, 1, 1).view(batch, heads * times, *rest).contiguous()
 
 
+def behind_keys(x: Tensor, times: int) -> Tensor:
+    """As the first Llama has it: heads are repeated before they come ahead of the keys."""
+    batch, heads, seq, dim = x.shape
+    stored = x.transpose(1, 2).contiguous()
+    return (
+        stored[:, :, :, None]
+        .expand(batch, seq, heads, times, dim)
+        .reshape(batch, seq, heads * times, dim)
+        .transpose(1, 2)
+    )
+
+
 REPEATS: dict[str, tuple[Callable[[Tensor, int], Tensor], int]] = {
     "expanded": (expanded, 1),
     "twice expanded": (twice_expanded, 2),
     "interleaved": (lambda x, times: x.repeat_interleave(times, -3), 1),
     "repeated as a dimension": (lambda x, times: x[:, :, None].repeat(1, 1, times, 1, 1).flatten(1, 2), 1),
     "of rows": (of_rows, 1),
+    "behind keys": (behind_keys, 1),
 }
 """Ways to repeat heads, and how many times more often than asked they do."""
 
@@ -89,7 +102,7 @@ def test_each_way_to_repeat_heads_is_seen_through() -> None:
         query, key, value = (operand.type.shape[1] for operand in call.operands)
         assert key == value != query
         assert call.kwargs == {"scale": 0.3, "enable_gqa": True} | ({} if key == 2 else {"is_causal": True})
-    assert [call.operands[1].type.shape[1] for call in attention(grouped()[1])] == [1] * 5 + [2] * 5 + [3] * 5
+    assert [call.operands[1].type.shape[1] for call in attention(grouped()[1])] == [1] * 6 + [2] * 6 + [3] * 6
 
 
 def test_nothing_of_the_repeats_is_left() -> None:
