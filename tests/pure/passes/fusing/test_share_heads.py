@@ -120,15 +120,21 @@ def test_the_same_bits_at_all_sizes(batch: int, seq: int) -> None:
 # ---- what stays
 
 
+class Attending(nn.Module):
+    """Attention as a function computes it."""
+
+    def __init__(self, compute: Callable[..., Any]) -> None:
+        super().__init__()
+        self.compute = compute
+
+    def forward(self, *tensors: Tensor) -> Any:
+        return self.compute(*tensors)
+
+
 def changed(compute: Callable[..., Any], *tensors: Tensor, cluster: Any = GPU) -> bool:
     """Whether the pass changes attention as a function computes it."""
-
-    class Attending(nn.Module):
-        def forward(self, *tensors: Tensor) -> Any:
-            return compute(*tensors)
-
-    graph = capture(Attending(), tensors)
-    return ShareHeads().run(graph, cluster) is not graph and ShareHeads().run(graph, cluster).nodes != graph.nodes
+    graph = capture(Attending(compute), tensors)
+    return ShareHeads().run(graph, cluster).nodes != graph.nodes
 
 
 def attended(**options: Any) -> Callable[..., Tensor]:
@@ -162,7 +168,8 @@ STAYS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "values alone": (keys_and_values(lambda k: torch.cat([k, k], 1), twice), (Q, K)),
     "values more often": (keys_and_values(twice, lambda k: expanded(k[:, :1], 4)), (Q, K)),
     "repeats of one": (keys_and_values(lambda k: expanded(k, 1), lambda k: expanded(k, 1)), (K, K)),
-    "one head that torch repeats": (F.scaled_dot_product_attention, (Q, K[:, :1], K[:, :1])),
+    "one head of keys alone": (F.scaled_dot_product_attention, (Q, K[:, :1], Q)),
+    "one head of one": (F.scaled_dot_product_attention, (Q[:, :1], K[:, :1], K[:, :1])),
     "a batch that is repeated": (keys_and_values(*[lambda k: k.expand(2, 4, 5, DIM)] * 2), (Q, Q[:1])),
     "a cast": (repeated_and(lambda x: x.half()), (K,)),
     "keys turned": (repeated_and(lambda x: x.mT), (K,)),
@@ -196,13 +203,23 @@ def test_more_keys_than_queries() -> None:
     assert changed(attended(), Q, heads(2, 2, 9))
 
 
-def test_repeated_keys_that_others_read_stay_for_them() -> None:
-    class Kept(nn.Module):
-        def forward(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-            keys = expanded(k, 2)
-            return F.scaled_dot_product_attention(q, keys, keys), keys
+def test_one_head_that_torch_repeats() -> None:
+    """It does so without a fused kernel, and rounds otherwise than over heads that are repeated before."""
+    keys, values = K[:, :1], K[:, 1:]
+    graph = capture(Attending(F.scaled_dot_product_attention), (Q, keys, values))
+    shared = ShareHeads().run(graph, GPU)
+    assert attention(shared)[0].kwargs == {"enable_gqa": True}
+    before, after = (interpret(each, [Q, keys, values], {}).outputs[0] for each in (graph, shared))
+    assert torch.equal(after, F.scaled_dot_product_attention(Q, expanded(keys, 4), expanded(values, 4)))
+    torch.testing.assert_close(after, before, rtol=0, atol=2**-7 * float(before.abs().max()))
 
-    graph = ShareHeads().run(capture(Kept(), (Q, K)), GPU)
+
+def test_repeated_keys_that_others_read_stay_for_them() -> None:
+    def kept(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        keys = expanded(k, 2)
+        return F.scaled_dot_product_attention(q, keys, keys), keys
+
+    graph = ShareHeads().run(capture(Attending(kept), (Q, K)), GPU)
     outputs = interpret(graph, [Q, K], {}).outputs
-    assert all(map(torch.equal, outputs, Kept()(Q, K)))
+    assert all(map(torch.equal, outputs, kept(Q, K)))
     assert attention(graph)[0].operands[1] is graph.inputs[1]
