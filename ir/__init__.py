@@ -2,9 +2,7 @@
 
 From a source to a plan, in the order in which data meets them:
 
-    cache_folder  the folder of what is kept from one run to the next
-    shared_work   a function of many items on several cores
-    patching      what lets one thread at a time patch torch
+    process/      copies of this process that share its work, what it patches, the folder of what it keeps
     errors        the exceptions raised on purpose, one class for each culprit
     location      module path and source line of a node
     sizes         sizes as expressions over symbols; tensor types
@@ -25,6 +23,5 @@ From a source to a plan, in the order in which data meets them:
     serialized/   graphs as plain JSON, and back
     text/         graphs, tables and numbers as text
     plan          the graph cut into stages
-    summary       the numbers of a plan: sizes, seconds and transfers of its stages
-    comparison    the numbers of plans for several machines
+    numbers/      plans in numbers: one, and those for several machines side by side
 """

@@ -15,7 +15,7 @@ from ir.cost import BetterCut
 from ir.errors import CompileError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
-from ir.shared_work import shared_calls
+from ir.process.shared_work import shared_calls
 from ir.sizes import CallSizes, hold
 from passes.cut.cut_problem import Wiring, as_problem, even_share
 from passes.options.options import Options

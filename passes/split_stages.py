@@ -12,7 +12,7 @@ from ir.cost import Binds, Split
 from ir.errors import CompileError, PlanError
 from ir.graph import Graph
 from ir.machine.cluster import Cluster
-from ir.shared_work import shared_work
+from ir.process.shared_work import shared_work
 from passes.cut.cut_problem import as_problem, even_share, fits, infeasible
 from passes.cut.largest_room import with_largest_room
 from passes.cut.named_cuts import between_modules, cut_before

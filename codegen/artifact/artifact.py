@@ -25,10 +25,10 @@ from codegen.text.stage_source import Emitted, emit_all
 from ir.checkpoint.checkpoint import weight_source
 from ir.checkpoint.tensors import Held
 from ir.graph import Constant, Param, State, Value
+from ir.numbers.summary import Summary
 from ir.plan import StagePlan
+from ir.process.shared_work import shared_calls
 from ir.serialized.graph_table import Uncut
-from ir.shared_work import shared_calls
-from ir.summary import Summary
 from runtime.manifest import manifest as m
 from runtime.manifest.digests import file_hash, sample_hash
 

@@ -19,10 +19,10 @@ from ir.analysis.memory import stored_bytes
 from ir.decoding import Decoding
 from ir.graph import Graph
 from ir.microbatching import Microbatching
+from ir.numbers.summary import Summary
 from ir.objects.signature import Tree, output_names
 from ir.operators.registration import Registration
 from ir.plan import StagePlan
-from ir.summary import Summary
 from runtime.device.settings import torch_settings
 from runtime.manifest import manifest as m
 

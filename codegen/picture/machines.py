@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from xml.sax.saxutils import escape
 
-from ir.comparison import BINDS, Comparison, DeviceLoad, Planned, Refused
+from ir.numbers.comparison import BINDS, Comparison, DeviceLoad, Planned, Refused
 from ir.text.units import format_count, format_seconds
 
 _WIDTH, _MARGIN, _GAP = 960, 32, 22  # pixels

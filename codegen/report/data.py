@@ -13,8 +13,8 @@ from codegen.report.parts import COLUMNS, parts
 from codegen.report.timeline import Span, Work, simulate
 from ir.analysis.memory import stored_bytes
 from ir.graph import State
+from ir.numbers.summary import StageSummary, Summary
 from ir.plan import Stage, StagePlan
-from ir.summary import StageSummary, Summary
 
 Data = dict[str, Any]
 

@@ -15,7 +15,7 @@ from codegen.text.printer import CallSite, SourceLine, class_rows, joined, text_
 from codegen.text.weight_reader import load_method, reader
 from ir.graph import Call, Node
 from ir.operators.higher_order import with_inner
-from ir.shared_work import shared_work
+from ir.process.shared_work import shared_work
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ir.checkpoint.names import stored_names
 from ir.checkpoint.rearranged import Rearranged
 from ir.checkpoint.tensors import Stored, Tensorlike
 from ir.errors import SourceError
-from ir.patching import PATCHING
+from ir.process.patching import PATCHING
 
 _LOAD_IT = "let `model` load the checkpoint itself, and name none beside it"
 

@@ -15,7 +15,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.patching import PATCHING
+from ir.process.patching import PATCHING
 
 
 @contextmanager

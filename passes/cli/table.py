@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ir.comparison import Comparison
-from ir.summary import Edge, Summary, TextsAtOnce
+from ir.numbers.comparison import Comparison
+from ir.numbers.summary import Edge, Summary, TextsAtOnce
 from ir.text.call_sizes import better_lines, format_share, format_sizes, how_to_choose
 from ir.text.units import format_bytes, format_count, format_seconds
 

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from codegen.picture.machines import draw_machines
-from ir.comparison import Comparison, Counted, DeviceLoad, Planned, Refused
 from ir.errors import CompileError, OutputError, PlanError
 from ir.graph import Graph, Value
 from ir.machine.cluster import Cluster
+from ir.numbers.comparison import Comparison, Counted, DeviceLoad, Planned, Refused
+from ir.numbers.summary import Summary
 from ir.plan import StagePlan, plan_stages
 from ir.sizes import TensorType
-from ir.summary import Summary
 from passes.check_sizes import CheckSizes
 from passes.cli.terminal import Terminal
 from passes.compilation.compiler import Compiler

@@ -20,10 +20,10 @@ from ir.checkpoint.checkpoint import check_linked, check_weights
 from ir.errors import InternalError, OutputError
 from ir.graph import Call, Graph
 from ir.machine.cluster import Cluster
+from ir.numbers.summary import Summary
 from ir.plan import StagePlan, plan_stages
 from ir.serialized.graph_table import Uncut
 from ir.sources import Source
-from ir.summary import Summary
 from ir.text.units import format_bytes
 from passes.compilation.changes import changes, contents
 from passes.compilation.padding import proven_padding

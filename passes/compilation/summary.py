@@ -11,8 +11,8 @@ import sympy
 
 from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.graph import Node, State, Value
+from ir.numbers.summary import BetterFor, CallSummary, Edge, StageSummary, Summary, TextsAtOnce
 from ir.plan import Stage, StagePlan
-from ir.summary import BetterFor, CallSummary, Edge, StageSummary, Summary, TextsAtOnce
 from passes.cost_models.predictions import MeanPredictions, Predictions, parts_of_calls
 
 

@@ -66,7 +66,7 @@ from ir.graph import Graph
 from ir.location import Where
 from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
 from ir.objects.zeros import copied
-from ir.patching import PATCHING
+from ir.process.patching import PATCHING
 
 
 @dataclass(frozen=True, order=True)

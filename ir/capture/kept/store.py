@@ -16,11 +16,11 @@ import torch
 from torch._ops import HigherOrderOperator
 from torch.utils._pytree import TreeSpec
 
-from ir.cache_folder import cache_folder
 from ir.graph import THIS_DEVICE, Call, Graph, ThisDevice
 from ir.objects.named_classes import told_tree, tree_again
 from ir.objects.zeros import is_large_zeros, zeros
 from ir.operators.higher_order import HigherOrder, behind_key, is_higher_order, key_for
+from ir.process.cache_folder import cache_folder
 
 LARGEST_FILE = 256 << 20  # bytes of a graph that is kept
 MOST_FILES = 128  # the one that was used longest ago goes first

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from ir.cache_folder import cache_folder
 from ir.errors import SourceError
+from ir.process.cache_folder import cache_folder
 from stagecut import __file__ as _COMMAND
 from stagecut import __version__
 

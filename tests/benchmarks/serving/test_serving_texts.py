@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers as t
 
-from ir.cache_folder import PLACE
+from ir.process.cache_folder import PLACE
 from runtime import Pipeline
 from tests.support.serving import serving
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from ir.comparison import Comparison, Planned, Refused
 from ir.errors import CompileError
+from ir.numbers.comparison import Comparison, Planned, Refused
 from passes.annotate_cost import AnnotateCost
 from passes.compilation import compiler
 from passes.propagate_shapes import PropagateShapes

@@ -12,10 +12,10 @@ from codegen.lines import classes, file_plan
 from codegen.lines.class_plan import FunctionPlan
 from codegen.lines.stage_file import stage_files
 from codegen.text.stage_source import emit, emit_all
-from ir import shared_work
 from ir.capture import capture
 from ir.graph import Call
 from ir.plan import plan_stages
+from ir.process import shared_work
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import captured_example

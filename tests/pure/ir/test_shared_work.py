@@ -12,8 +12,8 @@ from threading import Event, Thread
 import pytest
 import torch
 
-from ir import shared_work as module
-from ir.shared_work import MANY_NODES, shared_work
+from ir.process import shared_work as module
+from ir.process.shared_work import MANY_NODES, shared_work
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ir import shared_work as module
-from ir.shared_work import shared_work
+from ir.process import shared_work as module
+from ir.process.shared_work import shared_work
 from passes.partitioners import plainest, solve
 from passes.partitioners.problem import (
     Crossing,

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from ir.analysis.interpret import interpret
-from ir.cache_folder import PLACE
 from ir.capture.kept import once
 from ir.capture.kept.fingerprint import fingerprint
 from ir.capture.kept.once import capture_once
 from ir.capture.kept.store import folder
 from ir.capture.warn import heard, warn
 from ir.operators import higher_order
+from ir.process.cache_folder import PLACE
 from ir.text.printer import print_graph
 
 

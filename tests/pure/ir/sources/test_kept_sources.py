@@ -16,10 +16,10 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from codegen.artifact.pytree_json import tree_json
-from ir.cache_folder import PLACE
 from ir.capture import capture
 from ir.capture.kept.store import find, keep
 from ir.objects.signature import Slot, Tree
+from ir.process.cache_folder import PLACE
 from ir.sources import Source, kept
 from ir.sources.kept import FileStamp, KeptSource, find_source, keep_source, key_of
 from ir.text.printer import print_graph

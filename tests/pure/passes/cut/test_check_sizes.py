@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import sympy
 
-from ir import shared_work
 from ir.cost import Cost
 from ir.graph import Graph, Node
 from ir.machine.cluster import Cluster
+from ir.process import shared_work
 from ir.sizes import Dim
 from passes.check_sizes import CheckSizes
 from passes.compilation.sizes.workload import with_workload

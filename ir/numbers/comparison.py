@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ir.cost import Binds
-from ir.summary import BOTTLENECK, Summary
+from ir.numbers.summary import BOTTLENECK, Summary
 from ir.text.table import Rows, html_table, text_table
 from ir.text.units import format_bytes, format_count, format_seconds
 

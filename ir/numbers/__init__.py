@@ -1,0 +1,1 @@
+"""Plans in numbers: one plan, and those for several machines side by side."""
