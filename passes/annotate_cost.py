@@ -16,6 +16,7 @@ import torch
 
 from ir.analysis.memory import smaller_source
 from ir.analysis.verify import costed
+from ir.checkpoint.quantized.scaled_operator import is_dequantized
 from ir.cost import FREE, Arithmetic, Cost
 from ir.graph import Call, Graph, Node, Transfer, Value, is_whole, opaque_of
 from ir.machine.cluster import Cluster, Unit
@@ -25,6 +26,7 @@ from ir.operators.registration import comes_with_torch
 from ir.paged.paged_operator import is_paged, keys_read
 from ir.quantized_linear.linear_operator import is_quantized_linear
 from ir.sizes import Dim, at
+from passes.cost_models.dequantizing import dequantizing_cost
 from passes.cost_models.higher_order import higher_order_cost
 from passes.cost_models.profiling import Progress, profile
 from passes.cost_models.registered_flops import registered_flops
@@ -67,6 +69,8 @@ def node_cost(node: Node, source: Mapping[Value, Value], sizes: Mapping[sympy.Sy
         return FREE
     if is_higher_order(node):
         return higher_order_cost(node, higher_order_of(node), lambda inner: node_cost(inner, {}, sizes), sizes)
+    if is_dequantized(node):
+        return dequantizing_cost(node)
     name = _name(node)
     nbytes = _BYTES.get(name, _touched)(node, source)
     dtype = _dtype(node)

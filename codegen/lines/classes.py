@@ -25,7 +25,8 @@ from codegen.structure.reroll import Rerolled
 from ir.graph import State
 
 PAGED, QUANTIZED = "paged_attention", "quantized_linear"  # functions, each in a module of its name beside stage files
-_OWN = (PAGED, QUANTIZED, NUMBERED, FROZEN)
+DEQUANTIZING = "dequantize"  # a function that a stage file has itself
+_OWN = (PAGED, QUANTIZED, DEQUANTIZING, NUMBERED, FROZEN)
 _TAKEN = (*_OWN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from codegen.lines.class_plan import ClassPlan
-from codegen.lines.classes import KnownForwards, plan_classes, uses
+from codegen.lines.classes import DEQUANTIZING, KnownForwards, plan_classes, uses
 from codegen.lines.stage_file import StageFile
 from codegen.structure.likeness import Likeness, without_digits
 from codegen.structure.program import Loop, Statement, Use, walk
 from codegen.structure.reroll import Repeats, Rerolled
+from ir.checkpoint.quantized.scaled_operator import is_dequantized
 from ir.graph import Call
+from ir.operators.higher_order import with_inner
 
 MOST_LINES = 54  # of a function, before the formatter breaks some of them; 60 after it
 MOST_LINES_OF_FILE = 195  # if small classes alone make it longer
@@ -41,8 +43,10 @@ class FilePlan:
 
     @property
     def helpers(self) -> frozenset[str]:
-        """The helper classes that the file needs."""
-        return frozenset().union(*(cls.helpers for cls in self.classes))
+        """The helper classes and functions that the file needs."""
+        inner = (call for outer in self.file.calls for call in with_inner(outer))
+        own = [DEQUANTIZING] * any(map(is_dequantized, inner))
+        return frozenset(own).union(*(cls.helpers for cls in self.classes))
 
     @property
     def same_lines(self) -> Mapping[Call, Call]:

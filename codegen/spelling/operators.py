@@ -9,6 +9,7 @@ from typing import Any
 import sympy
 
 from codegen.spelling.literals import argument_source, expr_source
+from ir.checkpoint.quantized.scaled_operator import DEQUANTIZED
 from ir.graph import Call, Value
 from ir.operators.facts import aten
 from ir.paged.paged_operator import PAGED_ATTENTION
@@ -371,4 +372,5 @@ _WRITERS: Mapping[Any, Writer] = {
     aten.index_put_.default: store,
     PAGED_ATTENTION: function("paged_attention", by_name=5),
     QUANTIZED_LINEAR: function("quantized_linear", by_name=4),
+    DEQUANTIZED: function("dequantize"),
 }

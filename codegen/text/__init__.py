@@ -4,7 +4,7 @@ In the order in which a plan meets them:
 
     stage_source    a stage -> its source, and the line of each node
     printer         planned classes and lines as source lines
-    helpers         classes that a file brings along, and files that it imports
+    helpers         classes and functions that a file brings along, and files that it imports
     header          the docstring, the imports and the tables at the top
     weight_reader   the functions at the bottom, which read the weights
     formatting      the layout by `ruff format`

@@ -1,13 +1,14 @@
-"""Classes that stage files bring along where they need them, and files that they import from their own folder."""
+"""Classes and functions that stage files bring along where they need them, and files that they import."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from codegen.lines.classes import PAGED, QUANTIZED
+from codegen.lines.classes import DEQUANTIZING, PAGED, QUANTIZED
 from codegen.lines.init import NUMBERED
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.torch_modules import FROZEN
+from ir.checkpoint.quantized.scaled_operator import DEQUANTIZED_SOURCE
 from ir.paged import attention
 from ir.paged.paged_operator import is_paged
 from ir.quantized_linear import linear
@@ -39,7 +40,7 @@ class {FROZEN}(nn.Module):  # nn.BatchNorm in evaluation, as the model was expor
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 """.strip()
 
-HELPERS = {NUMBERED: _NUMBERED_MODULES, FROZEN: _FROZEN_BATCH_NORM}
+HELPERS = {NUMBERED: _NUMBERED_MODULES, FROZEN: _FROZEN_BATCH_NORM, DEQUANTIZING: DEQUANTIZED_SOURCE}
 
 
 def files_beside(file: StageFile) -> dict[str, Path]:

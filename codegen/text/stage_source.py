@@ -77,9 +77,9 @@ def _all_calls(file: StageFile) -> list[Call]:
 def _body(plan: FilePlan) -> Iterator[SourceLine]:
     """Helpers and classes, each before those that use it; the stage comes last."""
     stage, *blocks = plan.classes
-    opaque = plan.file.opaque
+    opaque, needed = plan.file.opaque, plan.helpers
     for name in HELPERS:
-        if name in plan.helpers:
+        if name in needed:
             yield from text_rows(["", "", *HELPERS[name].splitlines()])
     if opaque.modules:
         yield from text_rows(["", "", *opaque.support(), "", *opaque.shared()])

@@ -6,6 +6,7 @@ In the order in which a cost meets them:
     profiling    each distinct operator of a graph timed on the devices (--cost profiled)
     roofline     seconds from flops, bytes and kernel launches
     profiled     seconds from those measurements, and the roofline where there are none
+    dequantizing      cost of a weight that is computed from codes and scales
     higher_order      costs of cond, loops and flex_attention from those of the functions that they run
     registered_flops  formulas of flops that were registered for operators from outside torch
     steps        time of a decoder's steps beside their operators

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -39,6 +39,7 @@ class Wiring:
     readers: Mapping[Value, tuple[int, ...]]  # the indices of the nodes that read each value
     memory: Mapping[Value, Value]  # for each result that is counted as memory of its own, the tensor that it is of
     groups: tuple[tuple[int, ...], ...]
+    of_weights: tuple[tuple[int, int], ...]  # a node that computes from weights alone, and the only one that reads it
     modules: tuple[tuple[int, ...], ...]
 
     @classmethod
@@ -57,6 +58,7 @@ class Wiring:
             readers={value: tuple([index[n] for n in users]) for value, users in graph.users.items()},
             memory={v: behind.get(v, v) for n in graph.nodes for v in n.results if v not in counted},
             groups=tuple(map(tuple, groups.values())),
+            of_weights=tuple((index[node], index[reader]) for node, reader in _of_weights(graph)),
             modules=tuple(module_nodes(graph).values()),
         )
 
@@ -99,7 +101,7 @@ def as_problem(
         weights=tuple(
             Weight(predicted.nbytes(v), readers.get(v, ())) for v in (*graph.params, *graph.constants, *graph.states)
         ),
-        groups=wiring.groups,
+        groups=wiring.groups + wiring.of_weights,
         modules=wiring.modules,
         devices=tuple(Device(d.memory, kinds.index(d.kind), name=d.name) for d in cluster.devices),
         link=usual,
@@ -110,6 +112,21 @@ def as_problem(
         in_flight=in_flight,
         runs=tuple(i for i, (a, b) in enumerate(pairwise(graph.nodes), start=1) if a.program != b.program),
     )
+
+
+def _of_weights(graph: Graph) -> Iterator[tuple[Node, Node]]:
+    """The nodes that compute from weights alone, each with the only node that reads its results.
+
+    To send a weight that the reader could make itself is never worth it, and a cut is found sooner without the choice.
+    """
+    made, kept = set[Value](), set(graph.kept)
+    for node in graph.nodes:
+        if not node.operands or not all(isinstance(v, Param) or v in made for v in node.operands):
+            continue
+        made.update(node.results)
+        readers = {reader for v in node.results for reader in graph.users.get(v, ())}
+        if len(readers) == 1 and not node.cheap and kept.isdisjoint(node.results):
+            yield node, readers.pop()
 
 
 def _links(cluster: Cluster) -> tuple[Link, dict[tuple[int, int], Link]]:

@@ -61,4 +61,7 @@ and rounds no weight before the product, so results differ from those of plain o
 bitsandbytes, torchao's int4, columns in any order and experts are dequantized at each use there, too. `_scaled_mm` and
 `_weight_int4pack_mm` are not used: the first quantizes activations, the second wants weights in another order, and
 zeros that it rounds otherwise.
+
+Codes times scales (fp8, int8 without zeros) are one operator of graphs, `stagecut::dequantized`, and one function of a
+stage file, `dequantize`, which each layer calls; other weights are computed node by node.
 """

@@ -2,6 +2,7 @@
 
 scheme            what a scheme is: a formula, and where the rows of the weight lie in the stored tensors
 scaled            codes times scales: fp8 and int8
+scaled_operator   the same as one operator of graphs
 packed            integers packed into words: compressed-tensors, GPTQ, AWQ
 four_bit_floats   two codes a byte, looked up in a table: FP4, NF4
 smoothed          weights of layers whose inputs are scaled first: AWQ and SmoothQuant of ModelOpt and torchao

@@ -13,7 +13,7 @@ from torch import nn
 
 from ir.checkpoint.mosaic import Mosaic, Tile
 from ir.checkpoint.quantized.dequantized import Dequantized
-from ir.checkpoint.quantized.scheme import Scheme
+from ir.checkpoint.quantized.scheme import HasOperator, Scheme
 from ir.checkpoint.rearranged import Rearranged
 from ir.checkpoint.tensors import Tensorlike
 
@@ -38,6 +38,8 @@ class KeptWeight:
 
     def _made(self, *tensors: torch.Tensor | None) -> tuple[torch.Tensor]:
         parts: Any = {what: tensor for (what, _), tensor in zip(self.parameters, tensors, strict=True)}
+        if isinstance(self.scheme, HasOperator):
+            return (self.scheme.in_graphs(parts, self.dtype),)
         return (self.scheme.dequantize(parts).to(self.dtype),)
 
 

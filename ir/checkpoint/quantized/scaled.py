@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 
+from ir.checkpoint.quantized.scaled_operator import DEQUANTIZED
 from ir.checkpoint.quantized.scheme import Parts, PartShapes, RowAxis, Scheme
 
 
@@ -35,6 +36,13 @@ class Scaled:
         if not all(n % step == 0 for n, step in zip(codes.shape, steps, strict=True)):
             return values * _spread(scale.to(dtype), steps, tuple(codes.shape))
         return blocks_times(values, scale.to(dtype), steps)
+
+    def in_graphs(self, parts: Parts, dtype: torch.dtype) -> torch.Tensor:
+        codes, scale = parts["codes"], decoded_scale(parts["scale"])
+        if "zeros" in parts or codes.ndim != self.dims:
+            return self.dequantize(parts).to(dtype)
+        steps = self.steps(tuple(codes.shape), tuple(scale.shape))
+        return DEQUANTIZED(codes, scale.to(torch.float32) if self.wide else scale, [*steps], dtype)
 
     def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
         codes = shapes["codes"]

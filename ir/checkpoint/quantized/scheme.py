@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import torch
 
@@ -37,4 +37,13 @@ class Scheme(Protocol):
 
         Empty where the weight can only be computed whole.
         """
+        ...
+
+
+@runtime_checkable
+class HasOperator(Protocol):
+    """A scheme whose formula is one operator of graphs: passes and stage files then see one node for a weight."""
+
+    def in_graphs(self, parts: Parts, dtype: torch.dtype) -> torch.Tensor:
+        """The weight that `dequantize` computes, in `dtype`."""
         ...

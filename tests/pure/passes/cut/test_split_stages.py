@@ -220,3 +220,15 @@ def test_the_buffer_that_ties_all_together_is_named() -> None:
 def test_an_option_out_of_range(options: dict[str, float], message: str) -> None:
     with pytest.raises(CompileError, match=f"^{message}$"):
         SplitStages(**options)  # type: ignore[arg-type]
+
+
+def test_what_is_computed_of_weights_alone_is_computed_where_it_is_read() -> None:
+    """A cut between a weight and its product would share the time evenly, and send the weight."""
+    first, made = work(linear(x, param("a"), "y0"), 1), work(linear(param("w"), param("v"), "made"), 4)
+    again = work(relu(made.results[0], "again"), 1)
+    last = work(add(first.results[0], again.results[0], "y1"), 4)
+    nodes = [first, made, again, last]
+    assert stages(split(graph([x], nodes, last.results), machine(2))) == [0, 1, 1, 1]
+    third = add(last.results[0], made.results[0], "y2")
+    problem = as_problem(graph([x], [*nodes, third], third.results), machine(2))
+    assert problem.groups == ((2, 3),)  # the other is read twice
