@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from math import ceil
+from operator import attrgetter
 
 from runtime.generation.outputs import StepOutputs
 from runtime.generation.scheduling.batches import TextBatch
@@ -77,8 +78,8 @@ class Scheduler:
         for text in self.active:
             if text.unread < most and text.is_idle:
                 (decode if text.decodes else fill).append(text)
-        fill.sort(key=lambda t: t.due)
-        decode.sort(key=lambda t: t.served)  # or one group would go on alone
+        fill.sort(key=attrgetter("due"))
+        decode.sort(key=attrgetter("served"))  # or one group would go on alone
         batch = next((made for some in self._in_turn(fill, decode) if (made := self._batch(some)) is not None), None)
         if batch is not None:
             self.in_flight += 1
@@ -179,15 +180,15 @@ class Scheduler:
         """As many of these texts as a batch takes, each with room for its new tokens."""
         texts: list[TextInProgress] = []
         counts: list[int] = []
-        widest = 0
+        widest, alone = 0, False
         for text in idle:
             count = self._count(text)
-            alone = self._runs_alone(text) or (bool(texts) and self._runs_alone(texts[0]))
-            if texts and (alone or self._is_full(len(texts) + 1, max(widest, count))):
+            if texts and (alone or self._runs_alone(text) or self._is_full(len(texts) + 1, max(widest, count))):
                 break
             if texts and self.together != "any" and self._kind(text, count) != self._kind(texts[0], counts[0]):
                 continue
             if text.admitted and self._make_room(text, text.length + count, keep=texts):
+                alone = alone or self._runs_alone(text)
                 texts.append(text)
                 counts.append(count)
                 widest = max(widest, count)

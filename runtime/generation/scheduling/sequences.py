@@ -86,6 +86,7 @@ class TextInProgress:
     failures: int = 0  # batches in a row that failed
     _prefixes: list[bytes] = field(default_factory=list)
     _named: int = 0  # pages that others may share
+    _grown: int = 0  # tokens of which it has all pages
 
     @property
     def written(self) -> int:
@@ -142,11 +143,14 @@ class TextInProgress:
 
     def grow(self, pools: Pools, length: int) -> bool:
         """Own the pages of `length` tokens; False, and nothing changes, if too few are free."""
+        if length <= self._grown:
+            return True
         full = self.needed(pools, length)
         sliding = max(0, _pages(length, pools.page) - self.left - len(self.window_pages)) if pools.window else 0
         slots = 1 if pools.slots.count and self.slot == TRASH else 0
         source = _pages(self.source.states, pools.page) - len(self.source_pages) if self.source else 0
         if not (full or sliding or slots or source):
+            self._grown = length
             return True
         wanted = {pools.full: full, pools.sliding: sliding, pools.slots: slots, pools.source: source}
         if any(count > kind.free for kind, count in wanted.items()):
@@ -157,6 +161,7 @@ class TextInProgress:
         self.pages += [pools.full.take() for _ in range(full)]
         self.window_pages += [pools.sliding.take() for _ in range(sliding)]
         self.source_pages += [pools.source.take() for _ in range(source)]
+        self._grown = _pages(length, pools.page) * pools.page
         return True
 
     def advance(self, pools: Pools, count: int) -> None:
@@ -173,7 +178,7 @@ class TextInProgress:
     def wrote(self, step: StepOutputs, row: int) -> None:
         """The stages write its next token."""
         self.unread += 1
-        self.latest = LatestToken(step=step, row=row)
+        self.latest = LatestToken(0, step, row)
 
     def read(self, pools: Pools, token: int) -> None:
         """The first of its unread tokens is known."""
@@ -224,7 +229,7 @@ class TextInProgress:
         pools.full.give(self.pages)
         pools.sliding.give(self.window_pages)
         self.pages, self.window_pages, self.source_pages = [], [], []
-        self.left, self.slot, self.length, self._named = 0, TRASH, 0, 0
+        self.left, self.slot, self.length, self._named, self._grown = 0, TRASH, 0, 0, 0
 
 
 def _pages(length: int, page: int) -> int:
