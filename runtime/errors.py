@@ -32,11 +32,19 @@ class PipelineClosed(RuntimeError):
     """The pipeline was closed before the batch was done."""
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an error, also of one whose own code for it raises."""
+    try:
+        return str(error)
+    except Exception as e:
+        return f"it has no text, as {type(e).__name__} is raised for it"
+
+
 class StageError(RuntimeError):
     """A stage raised.  `stage` is its number, `device` its device and `__cause__` the exception."""
 
     def __init__(self, stage: int, device: str, cause: BaseException) -> None:
-        super().__init__(f"stage {stage} ({device}) raised {type(cause).__name__}: {cause}")
+        super().__init__(f"stage {stage} ({device}) raised {type(cause).__name__}: {text_of(cause)}")
         self.stage = stage
         self.device = device
         self.__cause__ = cause

@@ -9,6 +9,8 @@ from collections import namedtuple
 from functools import cache, reduce
 from types import SimpleNamespace
 
+from runtime.errors import text_of
+
 
 def find_class(path: str, fields: tuple[str, ...], by: str) -> type:
     """The class `module:QualName`; if it cannot be imported, a look-alike with the same `fields`, and a warning.
@@ -19,7 +21,7 @@ def find_class(path: str, fields: tuple[str, ...], by: str) -> type:
     try:
         found = reduce(getattr, name.split("."), importlib.import_module(module))
     except Exception as e:  # importing a user's module may raise anything
-        return _look_alike(path, fields, by, f"{type(e).__name__}: {e}")
+        return _look_alike(path, fields, by, f"{type(e).__name__}: {text_of(e)}")
     return found if isinstance(found, type) else _look_alike(path, fields, by, "it is no class")
 
 

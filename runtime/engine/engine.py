@@ -22,7 +22,7 @@ from runtime.engine.message import Reset, SetTrace, Values
 from runtime.engine.ports import Ports, Runner, in_one_process, send_all
 from runtime.engine.watchdog import Watchdog
 from runtime.engine.worker import Worker
-from runtime.errors import PipelineClosed
+from runtime.errors import PipelineClosed, StageError
 from runtime.manifest.manifest import Manifest
 from runtime.stage.stage import LoadedStage
 from runtime.trace.traces import Trace
@@ -70,7 +70,10 @@ class Engine:
         self.closables: Sequence[Closable] = (*ports.alarms, *channels, *ports.links)
         if timeout is not None:
             named.append(("watchdog", Watchdog(workers, self.closables, timeout, stop)))
-        threads = [Thread(target=runner.run, name=f"{manifest.name} {name}", daemon=True) for name, runner in named]
+        threads = [
+            Thread(target=_run, args=(runner, self.closables), name=f"{manifest.name} {name}", daemon=True)
+            for name, runner in named
+        ]
         self._threads = threads
         self._shut = weakref.finalize(
             self, _shut, self._process, stop, self.closables, channels, [*threads, *ports.threads]
@@ -173,6 +176,18 @@ class Engine:
     def close(self) -> None:
         """Stop the threads and release the stages.  All that is in flight fails with PipelineClosed."""
         self._shut()
+
+
+def _run(runner: Runner, closables: Sequence[Closable]) -> None:
+    """Run a thread of the engine.  What ends it but a closed channel shuts the engine: callers would wait for ever."""
+    try:
+        runner.run()
+    except BaseException as e:
+        cause: Exception = e if isinstance(e, Exception) else RuntimeError(repr(e))
+        if isinstance(runner, Worker):
+            cause = StageError(runner.stage.index, str(runner.stage.device), e)
+        for closable in closables:
+            closable.close(cause)
 
 
 def _closed(closed: ChannelClosed) -> PipelineClosed:

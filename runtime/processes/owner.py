@@ -57,11 +57,14 @@ class StageProcesses:
         return {m.process.pid: self._stages(m.number) for m in living}
 
     def wait_loaded(self) -> None:
-        """Wait until the processes have done all that they must do.  Raises ManifestError, DeviceError or StageLost."""
+        """Wait until the processes have done all that they must do, or one has failed: others may load for minutes.
+
+        Raises ManifestError, DeviceError or StageLost.
+        """
         shared = self._shared
         with shared.changed:
-            shared.changed.wait_for(shared.is_settled)
-            faults = [m.fault for m in shared.members.values() if m.fault is not None]
+            shared.changed.wait_for(lambda: shared.faults() or shared.is_settled())
+            faults = shared.faults()
         if faults:
             raise faults[0]
 
@@ -84,7 +87,7 @@ class StageProcesses:
             shared.closables = engine.closables
             for number, ends in passed.items():
                 shared.members[number].order(BeginSession(tuple(ends)), [end.fileno() for end in ends.values()])
-            lost = [m.fault for m in shared.members.values() if m.fault is not None]
+            lost = shared.faults()
         for ends in passed.values():
             for end in ends.values():
                 end.forget()

@@ -66,6 +66,10 @@ class Members:
                 member.order(StopSession())
         return closables
 
+    def faults(self) -> list[Exception]:
+        """The faults that members were lost for."""
+        return [member.fault for member in self.members.values() if member.fault is not None]
+
     def is_settled(self) -> bool:
         """Whether each process has followed its orders, or is lost."""
         return all(member.is_lost or not member.waits for member in self.members.values())

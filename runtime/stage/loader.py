@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from runtime.device.kinds import kind_of
-from runtime.errors import ManifestError
+from runtime.errors import ManifestError, text_of
 from runtime.manifest.digests import file_hash, sample_hash
 from runtime.manifest.manifest import CheckpointFile, Manifest, Operator, ProgramStage
 from runtime.stage.added_adapters import added_files, with_added
@@ -190,7 +190,7 @@ def _load_module(
         with Uninitialized():
             return cls.load(weights, device, held, **taken) if held else cls.load(weights, device, **taken)
     except Exception as e:  # the file may be edited, and its weights be anything
-        why = f"{type(e).__name__}: {e}"
+        why = f"{type(e).__name__}: {text_of(e)}"
         raise ManifestError(
             f"{Path(str(file.__file__)).name} cannot read {weights}: {why}; compile the model again"
         ) from e
@@ -215,7 +215,7 @@ def import_file(path: Path, helpers: Mapping[str, ModuleType] | None = None) -> 
             exec(compile(path.read_bytes(), path, "exec"), vars(module))
         except Exception as e:
             del sys.modules[name]
-            raise ManifestError(f"cannot import {path}: {type(e).__name__}: {e}") from e
+            raise ManifestError(f"cannot import {path}: {type(e).__name__}: {text_of(e)}") from e
         finally:
             sys.path.remove(str(path.parent))
     return module

@@ -6,7 +6,7 @@ import builtins
 import json
 import traceback
 
-from runtime.errors import DeviceError, DistributedError, ManifestError, StageError
+from runtime.errors import DeviceError, DistributedError, ManifestError, StageError, text_of
 
 _OURS = {cls.__name__: cls for cls in (DeviceError, DistributedError, ManifestError)}
 
@@ -36,7 +36,7 @@ def decode(data: bytes) -> Exception:
 
 def _plain(error: BaseException) -> dict[str, str]:
     where = "".join(traceback.format_tb(error.__traceback__))
-    return {"type": type(error).__name__, "text": str(error), "traceback": where}
+    return {"type": type(error).__name__, "text": text_of(error), "traceback": where}
 
 
 def _raised(table: dict[str, str]) -> Exception:

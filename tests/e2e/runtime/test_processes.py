@@ -208,6 +208,19 @@ def test_a_stage_that_cannot_be_loaded(tmp_path: Path) -> None:
     assert psutil.Process().children() == before
 
 
+def test_a_stage_that_cannot_be_loaded_does_not_wait_for_others(tmp_path: Path) -> None:
+    slow = Part("return (h * 2,)", {"h": 0}, {"y": ((), (0,))}, device="cpu:1")
+    path = write(tmp_path / "out", [Part("return (x + 1,)", {"x": None}, {"h": ((1,), ())}, device="cpu:0"), slow])
+    (path / "stage_0.safetensors").write_bytes(b"")
+    file = path / "stage_1.py"
+    file.write_text(file.read_text().replace("return module", "time.sleep(600)\n        return module"))
+    before, started = psutil.Process().children(), time.monotonic()
+    with pytest.warns(UserWarning, match="it was edited"), pytest.raises(Exception, match=r"^stage_0.py cannot read "):
+        Pipeline.load(path, processes=True)
+    assert time.monotonic() - started < 60
+    assert psutil.Process().children() == before
+
+
 def test_an_interrupted_load_ends_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an artifact's results are made of is imported while the processes load."""
 

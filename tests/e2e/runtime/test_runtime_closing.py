@@ -176,3 +176,17 @@ def test_a_closed_pipeline_keeps_no_stage(tmp_path: Path) -> None:
     pipe.close()
     gc.collect()
     assert signals.seen[0]() is None
+
+
+def test_a_thread_that_fails_closes_the_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stage raises is an answer; what its thread raises besides would leave callers waiting."""
+
+    def fail(*_: object) -> None:
+        raise OSError("no more threads")
+
+    monkeypatch.setattr("runtime.engine.worker.send_all", fail)
+    with Pipeline.load(chain(tmp_path)) as pipe:
+        with pytest.raises(StageError, match=r"^stage 0 \(cpu\) raised OSError: no more threads$"):
+            pipe.submit(torch.ones(1, 4)).result(timeout=20)
+        with pytest.raises(PipelineClosed, match="this pipeline is closed, as stage 0"):
+            pipe(torch.ones(1, 4))

@@ -272,6 +272,21 @@ def test_a_stage_that_exits_does_not_hang_the_caller(tmp_path: Path) -> None:
         pipe(X)
 
 
+TEXTLESS = """\
+class TextlessError(Exception):
+    def __str__(self):
+        return self.text
+raise TextlessError"""
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_an_exception_whose_text_raises_does_not_hang_the_caller(tmp_path: Path, processes: bool) -> None:
+    message = r"stage 0 \(cpu\) raised TextlessError: it has no text, as AttributeError is raised for it"
+    path = write(tmp_path, [Part(TEXTLESS, {"x": None}, {"y": ((), (0,))})])
+    with Pipeline.load(path, processes=processes, timeout=20) as pipe, pytest.raises(StageError, match=message):
+        pipe.submit(X).result(timeout=20)
+
+
 def test_a_wrong_batch_is_raised_at_its_turn(pipe: Pipeline) -> None:
     results = pipe.map([X, X, X.double(), X])
     assert torch.equal(next(results), next(results))
