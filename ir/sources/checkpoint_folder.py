@@ -152,7 +152,17 @@ def _model(path: Path, transformers: Any, reading: Reading) -> tuple[Any, Any, t
     plain = _read_config(path)
     _check_code(path, plain, transformers, reading)
     config = _make_config(path, plain, transformers, reading)
-    return (config, *_model_class(path, plain, config, transformers, reading))
+    cls, notes = _model_class(path, plain, config, transformers, reading)
+    return _of_part(path, config, cls), cls, notes
+
+
+def _of_part(path: Path, config: Any, cls: Any) -> Any:
+    """The configuration, or that of the part of a model that the class is, as the text encoder of a CLIP."""
+    own = getattr(cls, "config_class", None)
+    if own is None or isinstance(config, own) or not own.__module__.startswith("transformers.models."):
+        return config
+    with silenced():
+        return own.from_pretrained(path, local_files_only=True)
 
 
 def _gguf_model(path: Path, transformers: Any) -> tuple[Any, Any, tuple[str, ...]]:

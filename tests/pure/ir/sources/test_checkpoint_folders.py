@@ -136,6 +136,17 @@ def test_without_a_dtype_that_of_the_index_is_taken(said: str, dtype: torch.dtyp
         assert hf.AutoModelForCausalLM.from_pretrained(folder).dtype == dtype
 
 
+def test_a_class_of_a_part_has_the_configuration_of_that_part(tmp_path: Path) -> None:
+    """As the text encoder that is saved with the configuration of its CLIP."""
+    text: dict[str, Any] = {**SMALL, "max_position_embeddings": 20, "projection_dim": 16}
+    config = hf.CLIPConfig(text_config=text, architectures=["CLIPTextModel"])
+    hf.CLIPTextModel(hf.CLIPTextConfig(**text)).save_pretrained(tmp_path)
+    config.save_pretrained(tmp_path)
+    source = read_source(str(tmp_path))
+    assert type(source.model).__name__ == "CLIPTextModel"
+    assert source.model.config.vocab_size == SMALL["vocab_size"]
+
+
 def test_a_dtype_of_codes_is_not_that_of_the_model(folder: Path) -> None:
     configure(folder, dtype="float8_e4m3fn")
     assert next(read_source(str(folder), Reading(weights=False)).model.parameters()).dtype == torch.float32
