@@ -143,6 +143,15 @@ def of_another_model(folder: Path) -> Any:
     return merged
 
 
+def with_more_tokens(folder: Path) -> Any:
+    """A table of embeddings with rows more than the base has."""
+    merged = adapter(modules_to_save=["embed_tokens"])(folder)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors["base_model.model.model.embed_tokens.weight"] = torch.randn(98, 32)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return merged
+
+
 ADAPTERS: dict[str, Kind] = {
     "LoRA beside the weights": folder_of(adapter()),
     "LoRA with a scale over the root of the rank": folder_of(adapter(use_rslora=True, lora_alpha=4)),
@@ -155,6 +164,8 @@ ADAPTERS: dict[str, Kind] = {
     "LoRA in a `.bin`": folder_of(as_bin),
     "LoRA of another model": folder_of(of_another_model, refused=True),
     "LoRA with ranks by module": folder_of(adapter(r=99, rank_pattern={"q_proj": 4})),
+    "LoRA of another rank than its settings say": folder_of(adapter(r=8), refused=True),
+    "LoRA with tokens more": folder_of(with_more_tokens, refused=True),
     "LoRA with rows of single tokens": folder_of(tokens),
     "AdaLoRA": folder_of(of_kind("ADALORA", adalora, init_r=4)),
     "LoHa": folder_of(of_kind("LOHA", loha)),
