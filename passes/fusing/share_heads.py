@@ -1,7 +1,7 @@
 """share-heads: attention reads keys and values of grouped heads as they are, without a copy for each head of queries.
 
-transformers repeats them while it is exported, and torch those that are one head.  Flash attention on GPUs takes fewer
-heads of keys and values than of queries; with a mask or in float32, torch has no fused kernel for that.
+transformers repeats them while it is exported.  Flash attention on GPUs takes fewer heads of keys and values than of
+queries; with a mask or in float32, torch has no fused kernel for that.
 """
 
 from __future__ import annotations
@@ -82,12 +82,11 @@ def _is_flash(given: Mapping[str, Any]) -> bool:
     query, key, value = (given[name].type for name in ("query", "key", "value"))
     if given["attn_mask"] is not None or given["dropout_p"] or given["enable_gqa"] or query.dtype not in _HALF:
         return False
-    if len(query.shape) != 4 or key.shape[:2] != value.shape[:2]:
-        return False
-    batch, heads, queries, width = query.shape
-    alike = key.shape[0] == batch and key.shape[1] in (1, heads)  # torch repeats one head by itself
+    if len(query.shape) != 4 or query.shape[:2] != key.shape[:2] or key.shape[:2] != value.shape[:2]:
+        return False  # one head of keys for all of queries, too, which torch repeats itself: that rounds otherwise
+    width = query.shape[-1]
     narrow = isinstance(width, int) and width <= _WIDEST and value.shape[-1] == width
-    return alike and narrow and (not given["is_causal"] or key.shape[2] == queries)
+    return narrow and (not given["is_causal"] or query.shape[2] == key.shape[2])
 
 
 def _turned(heads: _Heads, at: Call, name: str) -> Call:

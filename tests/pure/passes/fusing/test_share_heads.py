@@ -168,6 +168,7 @@ STAYS: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "values alone": (keys_and_values(lambda k: torch.cat([k, k], 1), twice), (Q, K)),
     "values more often": (keys_and_values(twice, lambda k: expanded(k[:, :1], 4)), (Q, K)),
     "repeats of one": (keys_and_values(lambda k: expanded(k, 1), lambda k: expanded(k, 1)), (K, K)),
+    "one head that torch repeats": (F.scaled_dot_product_attention, (Q, K[:, :1], K[:, :1])),
     "one head of keys alone": (F.scaled_dot_product_attention, (Q, K[:, :1], Q)),
     "one head of one": (F.scaled_dot_product_attention, (Q[:, :1], K[:, :1], K[:, :1])),
     "a batch that is repeated": (keys_and_values(*[lambda k: k.expand(2, 4, 5, DIM)] * 2), (Q, Q[:1])),
@@ -201,17 +202,6 @@ def test_machines_without_flash_attention() -> None:
 
 def test_more_keys_than_queries() -> None:
     assert changed(attended(), Q, heads(2, 2, 9))
-
-
-def test_one_head_that_torch_repeats() -> None:
-    """It does so without a fused kernel, and rounds otherwise than over heads that are repeated before."""
-    keys, values = K[:, :1], K[:, 1:]
-    graph = capture(Attending(F.scaled_dot_product_attention), (Q, keys, values))
-    shared = ShareHeads().run(graph, GPU)
-    assert attention(shared)[0].kwargs == {"enable_gqa": True}
-    before, after = (interpret(each, [Q, keys, values], {}).outputs[0] for each in (graph, shared))
-    assert torch.equal(after, F.scaled_dot_product_attention(Q, expanded(keys, 4), expanded(values, 4)))
-    torch.testing.assert_close(after, before, rtol=0, atol=2**-7 * float(before.abs().max()))
 
 
 def test_repeated_keys_that_others_read_stay_for_them() -> None:
