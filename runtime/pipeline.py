@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -131,22 +131,15 @@ class Pipeline:
         manifest = Manifest.read(folder).with_room_for(tokens or 0)
         warn_of_other_settings(manifest.settings)
         placed = place_stages([stage.device for stage in manifest.stages], devices)
-        speed = Speed(compile, cuda_graphs)
+        stay = outputs == "stay"
+        pipeline = partial(cls, manifest, placed, folder=folder, outputs_stay=stay, prefill_share=prefill_share)
         if numbers := processes_of(manifest, placed, processes):
-            owned = StageProcesses(job_of(folder, numbers, placed, speed, timeout, tokens or 0), manifest, strict)
-            with ExitStack() as failing:
-                failing.callback(owned.close)
-                programs = Programs.parse(manifest)  # may import the model's library: the processes load meanwhile
-                owned.wait_loaded()
-                stay, engine = outputs == "stay", owned.begin()
-                pipe = cls(manifest, placed, engine, None, folder, owned, stay, prefill_share, programs)
-                failing.pop_all()
-            return pipe
+            job = job_of(folder, numbers, placed, Speed(compile, cuda_graphs), timeout, tokens or 0)
+            return _over_processes(StageProcesses(job, manifest, strict), manifest, pipeline)
         of_texts = bool(manifest.generation.page)  # whose steps are padded to few shapes
         speed = Speed(compile, cuda_graphs if of_texts else bool(cuda_graphs)).of_artifact(folder, manifest)
         stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)
-        engine = Engine(manifest, stages, timeout)
-        return cls(manifest, placed, engine, None, folder, None, outputs == "stay", prefill_share)
+        return pipeline(engine=Engine(manifest, stages, timeout))
 
     @classmethod
     def distributed(
@@ -421,3 +414,14 @@ class Pipeline:
     def _finish(self, finish: Finish, given: Untouched, outputs: tuple[torch.Tensor, ...]) -> Any:
         given.check()
         return finish(outputs)  # a method, so that a batch in flight keeps the pipeline alive, though not its inputs
+
+
+def _over_processes(owned: StageProcesses, manifest: Manifest, pipeline: Callable[..., Pipeline]) -> Pipeline:
+    """A pipeline over processes, which end if it does not begin."""
+    with ExitStack() as failing:
+        failing.callback(owned.close)
+        programs = Programs.parse(manifest)  # may import the model's library: the processes load meanwhile
+        owned.wait_loaded()
+        begun = pipeline(engine=owned.begin(), processes=owned, programs=programs)
+        failing.pop_all()
+    return begun

@@ -30,8 +30,8 @@ TEXTS, CLIENTS, LENGTH = 48, 12, 100
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("texts")
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
-    heads = {"num_attention_heads": 2, "max_position_embeddings": 512}
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "max_position_embeddings": 512}
     t.LlamaForCausalLM(t.LlamaConfig(**sizes, **heads, eos_token_id=63)).save_pretrained(folder / "llama")
     words = Tokenizer(WordLevel({f"w{i}": i for i in range(64)}, unk_token="w1"))
     words.pre_tokenizer = WhitespaceSplit()

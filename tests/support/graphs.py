@@ -55,8 +55,9 @@ def graph(inputs: Sequence[Value], nodes: Sequence[Node], outputs: Sequence[Valu
     arguments = {v.name: Slot(i) for i, v in enumerate(inputs)}
     leaves, spec = pytree.tree_flatten(arguments)
     signature = Signature((), Tree(spec, tuple(leaves)), returns)
-    given = dict(inputs=tuple(inputs), nodes=tuple(nodes), outputs=tuple(outputs), updates=(), signature=signature)
-    return Graph(**(given | kinds | fields))
+    made = dict[str, Any](inputs=tuple(inputs), nodes=tuple(nodes), outputs=tuple(outputs), updates=())
+    made.update(kinds, signature=signature)
+    return Graph(**(made | fields))
 
 
 _KINDS = {"params": Param, "constants": Constant, "states": State}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 import transformers as t
@@ -77,11 +78,11 @@ def resnet50() -> nn.Module:
     return t.ResNetForImageClassification(t.ResNetConfig())
 
 
-def t5(**sizes: int) -> nn.Module:
+def t5(**sizes: Any) -> nn.Module:
     return t.T5ForConditionalGeneration(t.T5Config(use_cache=False, **sizes))
 
 
-def llama(**sizes: int) -> nn.Module:
+def llama(**sizes: Any) -> nn.Module:
     return t.LlamaForCausalLM(t.LlamaConfig(use_cache=False, **sizes))
 
 

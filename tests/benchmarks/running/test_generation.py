@@ -30,8 +30,13 @@ ASKED = 1.15, 1.3  # times transformers' for one text at most, times its rate fo
 def model() -> Any:
     """A Llama of 124 million parameters."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "vocab_size": 32000}
-    heads = {"num_attention_heads": 12, "num_key_value_heads": 4, "max_position_embeddings": 512}
+    sizes: dict[str, Any] = {
+        "hidden_size": 768,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "vocab_size": 32000,
+    }
+    heads: dict[str, Any] = {"num_attention_heads": 12, "num_key_value_heads": 4, "max_position_embeddings": 512}
     model = t.LlamaForCausalLM(t.LlamaConfig(**sizes, **heads)).eval()
     model.generation_config.eos_token_id = None
     return model

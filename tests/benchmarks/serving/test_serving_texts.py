@@ -31,8 +31,8 @@ ASKED = 20.0, 1.2  # seconds to the first answer; times a prefill until the firs
 def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     """A Llama of 32 million parameters, and its folder."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "vocab_size": 8000}
-    heads = {"num_attention_heads": 8, "max_position_embeddings": 512}
+    sizes: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 6, "vocab_size": 8000}
+    heads: dict[str, Any] = {"num_attention_heads": 8, "max_position_embeddings": 512}
     made = t.LlamaForCausalLM(t.LlamaConfig(**sizes, **heads, eos_token_id=None)).eval()
     folder = tmp_path_factory.mktemp("checkpoints") / "llama"
     made.save_pretrained(folder)

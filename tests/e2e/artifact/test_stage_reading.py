@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,9 @@ pytestmark = pytest.mark.slow
 
 def llama() -> Graph:
     """A stage file is as long for 80 layers as for these: those that do not stand alone are one loop."""
-    sizes = dict(hidden_size=256, intermediate_size=896, num_attention_heads=8, num_key_value_heads=2, vocab_size=4000)
+    sizes: dict[str, Any] = dict(
+        hidden_size=256, intermediate_size=896, num_attention_heads=8, num_key_value_heads=2, vocab_size=4000
+    )
     model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=14, use_cache=False, **sizes)).eval()
     inputs = {"input_ids": torch.randint(4000, (2, 32)), "attention_mask": torch.ones(2, 32, dtype=torch.int64)}
     return capture(model, (), inputs, dynamic_shapes={name: {0: "batch", 1: "seq"} for name in inputs})

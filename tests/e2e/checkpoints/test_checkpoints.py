@@ -28,7 +28,7 @@ from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.device.kinds import DEVICE_KINDS, DeviceKind
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "vocab_size": 96,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -36,9 +36,15 @@ SMALL = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
 }
-EXPERTS = {"moe_intermediate_size": 16, "num_experts_per_tok": 2}
-LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8}
-PICTURES = {"image_size": 16, "patch_size": 8}
+EXPERTS: dict[str, Any] = {"moe_intermediate_size": 16, "num_experts_per_tok": 2}
+LATENT: dict[str, Any] = {
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+}
+PICTURES: dict[str, Any] = {"image_size": 16, "patch_size": 8}
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "llama": lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**SMALL)),

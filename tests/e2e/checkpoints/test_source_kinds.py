@@ -20,8 +20,10 @@ from tests.support.commands import Shell
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = "--stages 2 --time-limit 5 --size-limit 0"
-GPT2 = dict(n_embd=32, n_layer=2, n_head=2, n_positions=64, vocab_size=64, bos_token_id=1, eos_token_id=2)
-BERT = dict(
+GPT2: dict[str, Any] = dict(
+    n_embd=32, n_layer=2, n_head=2, n_positions=64, vocab_size=64, bos_token_id=1, eos_token_id=2
+)
+BERT: dict[str, Any] = dict(
     hidden_size=32,
     num_hidden_layers=2,
     num_attention_heads=2,
@@ -30,8 +32,8 @@ BERT = dict(
     max_position_embeddings=64,
 )
 T5 = dict(d_model=32, d_ff=64, d_kv=16, num_heads=2, num_layers=1, vocab_size=64)
-MIXTRAL = dict(BERT, num_key_value_heads=2, num_local_experts=4, head_dim=16)
-VIT = dict(
+MIXTRAL: dict[str, Any] = dict(BERT, num_key_value_heads=2, num_local_experts=4, head_dim=16)
+VIT: dict[str, Any] = dict(
     image_size=16, patch_size=8, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
 )
 

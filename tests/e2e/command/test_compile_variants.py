@@ -116,7 +116,7 @@ def test_grids_of_images_get_inputs_that_go_with_them(shell: Shell) -> None:
     words = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     words |= {"num_key_value_heads": 2, "vocab_size": 32, "use_cache": False, "max_position_embeddings": 64}
     words["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
-    ids = {"image_token_id": IMAGE, "vision_start_token_id": START, "vision_end_token_id": END, "video_token_id": 5}
+    ids = dict[str, Any](image_token_id=IMAGE, vision_start_token_id=START, vision_end_token_id=END, video_token_id=5)
     model = t.Qwen2VLForConditionalGeneration(t.Qwen2VLConfig(text_config=words, vision_config=vision, **ids)).eval()
     model.save_pretrained(shell.folder / "vl")
     fixed = "--fix image_grid_thw=1x4x4 --fix image_grid_thw=1x4x8,1x2x2"

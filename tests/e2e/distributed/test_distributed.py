@@ -26,13 +26,7 @@ SKIP = [
 ]
 
 
-@pytest.mark.parametrize("where", ["", APART], ids=["one host", "hosts"])
-def test_calls_and_streams_with_a_skip(tmp_path: Path, where: str) -> None:
-    write(tmp_path / "out", SKIP)
-    ended = run(
-        tmp_path,
-        where
-        + """\
+CALLS = """\
 import threading
 
 def expected(x):
@@ -71,6 +65,8 @@ with Pipeline.distributed(OUT, timeout=30) as pipe:
             pipe(X)
         except RuntimeError as e:
             os.write(1, f"{e}{os.linesep}".encode())
+"""
+ANOTHER = """\
 for name in ("WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
     del os.environ[name]
 if RANK == 0:
@@ -85,9 +81,13 @@ with Pipeline.distributed(OUT, timeout=30, **place) as pipe:  # another, in the 
     if RANK == 0:
         assert torch.equal(pipe(X), expected(X))
         print("done")
-""",
-        ranks=3,
-    )
+"""
+
+
+@pytest.mark.parametrize("where", ["", APART], ids=["one host", "hosts"])
+def test_calls_and_streams_with_a_skip(tmp_path: Path, where: str) -> None:
+    write(tmp_path / "out", SKIP)
+    ended = run(tmp_path, where + CALLS + ANOTHER, ranks=3)
     assert ended.status == 0, ended.err
     assert sorted(ended.out.splitlines()) == [
         "`batch` is 65 in `x`; expected at most 64",

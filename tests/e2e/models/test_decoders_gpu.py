@@ -14,8 +14,13 @@ from runtime import Pipeline
 
 pytestmark = pytest.mark.gpu
 
-SIZES = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 512}
-HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 128}
+SIZES: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "vocab_size": 512}
+HEADS: dict[str, Any] = {
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 128,
+}
 STATES: dict[str, Any] = {"layer_types": ["conv", "full_attention"], "block_multiple_of": 8}
 MODELS = {
     "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**SIZES, **HEADS)),

@@ -28,7 +28,7 @@ def llama() -> nn.Module:
 
 
 def mistral() -> nn.Module:
-    sizes = dict(num_hidden_layers=2, num_key_value_heads=2, sliding_window=WINDOW, use_cache=False)
+    sizes: dict[str, Any] = dict(num_hidden_layers=2, num_key_value_heads=2, sliding_window=WINDOW, use_cache=False)
     return MistralForCausalLM(MistralConfig(**SIZES, **sizes))
 
 

@@ -13,7 +13,13 @@ import transformers as hf
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 96}
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "vocab_size": 96,
+}
 X = torch.linspace(-1, 1, 32).view(4, 8)
 IDS = torch.arange(14).view(2, 7) + 3
 

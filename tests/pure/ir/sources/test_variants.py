@@ -34,8 +34,9 @@ class Images(nn.Module):
 
 
 def source(**fields: Any) -> Source:
-    example: dict[str, Any] = {"args": (torch.randn(6, 4),), "kwargs": {"grid": GRID}, "dynamic_shapes": None}
-    return Source(name="images", weights={}, **({"model": Images().eval()} | example | fields))
+    given: dict[str, Any] = {"args": (torch.randn(6, 4),), "kwargs": {"grid": GRID}, "dynamic_shapes": None}
+    given["model"] = Images().eval()
+    return Source(name="images", weights={}, **(given | fields))
 
 
 def grids(graph: Graph) -> dict[str, Any]:
