@@ -16,7 +16,7 @@ from ir.analysis.arguments import as_number, operator_arguments
 from ir.analysis.bind import SizeValues, allowed_sizes, bind_sizes
 from ir.analysis.programs import by_program
 from ir.errors import VerifyError
-from ir.graph import Call, Graph, Node, Transfer, Value
+from ir.graph import Call, Graph, Node, Param, Transfer, Value
 from ir.machine.cluster import Cluster
 from ir.operators.higher_order import HigherOrder, higher_order_of, is_higher_order
 from ir.sizes import TensorType, in_layout
@@ -55,7 +55,7 @@ def _views(graph: Graph, sizes: SizeValues) -> list[bool]:
     """
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         run = _Run(sizes)
-        env: dict[Value, Any] = {v: run.empty(v) for v in graph.leaves}
+        env: dict[Value, Any] = {v: run.stored(v) if isinstance(v, Param) else run.empty(v) for v in graph.leaves}
         env |= {v: in_layout(env[v], layout) for v, layout in zip(graph.inputs, graph.layouts, strict=False)}
         return run.all(graph.nodes, env, {*graph.kept, *graph.users})
 
@@ -82,6 +82,8 @@ class _Run:
 
     sizes: SizeValues
     found: dict[Any, tuple[list[Any], bool]] = field(default_factory=dict)  # results, and whether they are views
+    params: dict[TensorType, torch.Tensor] = field(default_factory=dict)
+    bodies: dict[HigherOrder, None] = field(default_factory=dict)  # whose functions hold
 
     @cached_property
     def number(self) -> Callable[[sympy.Basic], Any]:
@@ -89,6 +91,12 @@ class _Run:
 
     def empty(self, value: Value) -> torch.Tensor:
         return torch.empty(self.typed(value).shape, dtype=value.type.dtype)  # type: ignore[arg-type]
+
+    def stored(self, param: Param) -> torch.Tensor:
+        """One tensor for all params of a type, which no node changes."""
+        if param.type not in self.params:
+            self.params[param.type] = self.empty(param)
+        return self.params[param.type]
 
     def typed(self, value: Value) -> TensorType:
         shape = value.type.shape
@@ -112,7 +120,10 @@ class _Run:
         return views
 
     def _run_bodies(self, what: HigherOrder) -> None:
-        """Check the types in the functions that a node runs."""
+        """Check the types in the functions that a node runs, once for all nodes that run the same."""
+        if what in self.bodies:
+            return
+        self.bodies[what] = None
         for body in what.bodies:
             counters = {s: 1 for s in body.inputs if isinstance(s, sympy.Symbol) and s not in self.sizes}
             run = _Run({**self.sizes, **counters})

@@ -85,6 +85,28 @@ def test_equal_operators_on_equal_tensors_run_once(monkeypatch: pytest.MonkeyPat
     assert [n.view for n in done.nodes] == [False, False, True, False]
 
 
+class Mapped(nn.Module):
+    """Two layers that run the same function over weights of the same types."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(torch.ones(3, 4, 4) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for weight in self.weights:
+            (doubled,) = torch.ops.higher_order.map_impl(lambda w: (w * 2,), (weight,), ())
+            x = x @ doubled.sum(0)
+        return x
+
+
+def test_weights_of_a_type_are_one_tensor_and_equal_functions_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[object, ...]] = []
+    empty = propagate_shapes._Run.empty
+    monkeypatch.setattr(propagate_shapes._Run, "empty", lambda run, v: made.append(v.type.shape) or empty(run, v))
+    propagated(capture(Mapped(), (torch.ones(4, 4),)))
+    assert sorted(made, key=len) == [(4, 4), (4, 4), (3, 4, 4)]  # the input, what the function takes, and the weights
+
+
 def test_elements_at_a_mask_are_as_many_as_stated() -> None:
     x, mask = value("x", 4, 2), value("mask", 4, dtype=torch.bool)
     chosen = Call(op=aten.index.Tensor, args=(x, [mask]), results=(value("chosen", 3, 2),))
@@ -145,7 +167,7 @@ def test_a_size_that_is_not_there() -> None:
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
 def test_a_recurrent_layer_over_packed_sequences(layer: type[nn.RNNBase]) -> None:
     """torch's own rule asks for the values of the lengths; the rows of the sequences cannot be told apart."""
-    model = layer(4, 3, bidirectional=True).eval()
+    model = layer(4, 3, bidirectional=True).eval()  # type: ignore[call-arg]
     packed = pack_padded_sequence(torch.randn(5, 2, 4), torch.tensor([5, 3]))
     found = AnnotateCost().run(propagated(capture(model, (packed,))), machine(1))
     calls = [checking.Call.of(packed)]
