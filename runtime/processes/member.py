@@ -12,7 +12,7 @@ import torch
 
 from runtime.device.settings import apply_settings
 from runtime.distributed import parent
-from runtime.distributed.exit import kill
+from runtime.distributed.exit import kill, kill_group
 from runtime.distributed.links.error_codec import encode
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.engine import Engine
@@ -59,7 +59,7 @@ def _listen(connection: MessageSocket, orders: SimpleQueue[tuple[Order, list[int
         while True:
             orders.put(receive_order(connection))
     except ConnectionError:
-        kill(os.getpid())
+        kill_group(os.getpid())
 
 
 def _beat(connection: MessageSocket, seconds: float) -> None:
@@ -68,7 +68,7 @@ def _beat(connection: MessageSocket, seconds: float) -> None:
         with suppress(ConnectionError):
             send_order(connection, Alive())
         time.sleep(seconds)
-    kill(os.getpid())
+    kill_group(os.getpid())
 
 
 class _Member:

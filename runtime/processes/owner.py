@@ -12,7 +12,7 @@ from threading import Thread
 import torch
 
 from runtime.device.settings import torch_settings
-from runtime.distributed.exit import kill
+from runtime.distributed.exit import kill_group
 from runtime.engine.channel import Channel
 from runtime.engine.engine import Engine
 from runtime.manifest.manifest import Manifest
@@ -121,7 +121,7 @@ class StageProcesses:
             if not shared.changed.wait_for(shared.is_settled, GRACE):
                 for slow in shared.members.values():
                     if slow.waits and not slow.is_lost:
-                        kill(slow.process.pid)
+                        kill_group(slow.process.pid)
             shared.changed.wait_for(shared.is_settled)
 
     def _start(self, number: int) -> StageProcess:

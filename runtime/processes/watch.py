@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Event, Thread, current_thread
 
-from runtime.distributed.exit import kill
+from runtime.distributed.exit import kill_group
 from runtime.distributed.links.error_codec import decode
 from runtime.engine.channel import Closable
 from runtime.errors import StageError, StageLost
@@ -89,7 +89,7 @@ def watch(shared: Members, places: Places, limit: float) -> None:
             heard = member.connection in readable
             member.silent = 0.0 if heard else member.silent + passed
             if member.silent > member.patience:
-                kill(member.process.pid)
+                kill_group(member.process.pid)
                 _lost(shared, places, member, f"gave no sign of life for {member.patience:g} s")
             while heard and not member.is_lost:  # all that has come: what was read already wakes nobody
                 _hear(shared, places, member, limit)
@@ -110,7 +110,7 @@ def _hear(shared: Members, places: Places, member: StageProcess, limit: float) -
             cause = decode(error)
             if isinstance(cause, StageError):  # it is busy for too long, and cannot be stopped
                 cause = StageLost(cause.stage, cause.device, cause.__cause__ or cause)
-                kill(member.process.pid)
+                kill_group(member.process.pid)
             _fail(shared, member, cause)
         case Alive():
             pass
@@ -140,7 +140,7 @@ def _end_of(process: Started) -> str:
     try:
         status = process.wait(1.0)
     except subprocess.TimeoutExpired:
-        kill(process.pid)
+        kill_group(process.pid)
         return "closed its connection"
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
@@ -159,5 +159,5 @@ def end_members(shared: Members, thread: Thread, owner: int) -> None:
         try:
             member.process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            kill(member.process.pid)
+            kill_group(member.process.pid)
             member.process.wait()

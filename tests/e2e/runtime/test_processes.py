@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from runtime import Pipeline, PipelineClosed, StageError, StageLost
+from runtime.distributed.exit import kill_group
 from tests.support.artifacts import Part, tensor, write
 from tests.support.jobs import ROOT, environment, wait_for
 
@@ -197,6 +198,30 @@ while True:
         print(file=owner.stdin, flush=True)
         owner.kill()
         member.wait(10)
+
+
+FORKS = """\
+import os
+child = os.fork()
+if child == 0:
+    time.sleep(600)
+return (x + child,)"""
+
+
+def test_what_a_stage_started_ends_with_its_process(tmp_path: Path) -> None:
+    path = write(tmp_path / "out", [Part(FORKS, {"x": None}, {"y": ((), (0,))})])
+    with Pipeline.load(path, processes=True) as pipe:
+        child = psutil.Process(int(pipe(batch(0))[0, 0]))
+    child.wait(10)
+
+
+def test_what_a_process_started_is_killed_with_it() -> None:
+    command = ["sh", "-c", "sleep 600 & echo $!; wait"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as leader:
+        assert leader.stdout is not None
+        child = psutil.Process(int(leader.stdout.readline()))
+        kill_group(leader.pid)
+    child.wait(10)
 
 
 def test_a_stage_that_cannot_be_loaded(tmp_path: Path) -> None:
