@@ -15,6 +15,8 @@ from ir.machine.common_devices import device_names
 from ir.machine.kinds import HARDWARE_KINDS
 from ir.machine.named import read_cluster
 
+FLASH_SINCE = (8, 0)  # the compute capability of the first GPUs that have flash attention
+
 
 def accelerators() -> list[torch.device]:
     """The accelerators of this host whose kind is known."""
@@ -22,6 +24,14 @@ def accelerators() -> list[torch.device]:
     if found is None or found.type not in HARDWARE_KINDS:
         return []
     return [torch.device(found.type, i) for i in range(torch.accelerator.device_count())]
+
+
+def lacks_flash_attention() -> bool:
+    """Whether an accelerator of this host is older than flash attention: plans for its kind may be for it."""
+    found = accelerators()
+    capability = getattr(torch.get_device_module(found[0]), "get_device_capability", None) if found else None
+    told = [capability(device) for device in found] if capability else []
+    return any(isinstance(version, tuple) and version < FLASH_SINCE for version in told)
 
 
 def host_cluster(count: int) -> Cluster:

@@ -16,6 +16,7 @@ from ir.analysis.borders import Namer
 from ir.analysis.dead_code import without_dead_code
 from ir.graph import Call, Graph, Node, Value
 from ir.machine.cluster import Cluster
+from ir.machine.host import lacks_flash_attention
 from ir.machine.kinds import has_flash_attention
 from ir.operators.facts import aten
 from ir.sizes import Dim
@@ -32,8 +33,8 @@ class ShareHeads:
     ensures: ClassVar = ()
 
     def looks_at(self, cluster: Cluster) -> bool:
-        """Whether a device has flash attention."""
-        return any(has_flash_attention(device.name) for device in cluster.devices)
+        """Whether a device has flash attention, and none of this host is too old for it."""
+        return any(has_flash_attention(device.name) for device in cluster.devices) and not lacks_flash_attention()
 
     @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -202,6 +203,18 @@ def test_machines_without_flash_attention() -> None:
 
 def test_more_keys_than_queries() -> None:
     assert changed(attended(), Q, heads(2, 2, 9))
+
+
+def test_a_host_with_older_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Turing GPU has no flash attention, and torch no other fused one for fewer heads of keys than of queries."""
+    versions = {torch.device("cuda", 0): (8, 6), torch.device("cuda", 1): (7, 5)}
+    module = SimpleNamespace(get_device_capability=versions.__getitem__)
+    monkeypatch.setattr("ir.machine.host.accelerators", lambda: [*versions])
+    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    repeat = keys_and_values(twice, twice)
+    assert not changed(repeat, Q, K)
+    versions[torch.device("cuda", 1)] = (9, 0)
+    assert changed(repeat, Q, K)
 
 
 def test_repeated_keys_that_others_read_stay_for_them() -> None:
