@@ -98,6 +98,7 @@ def attention(graph: Graph) -> list[Call]:
     return [node for node in graph.nodes if isinstance(node, Call) and "attention" in str(node.op)]
 
 
+@pytest.mark.slow
 def test_each_way_to_repeat_heads_is_seen_through() -> None:
     for call in attention(grouped()[1]):
         query, key, value = (operand.type.shape[1] for operand in call.operands)

@@ -23,7 +23,7 @@ from ir.location import Where
 from ir.microbatching import Microbatching
 from passes.compilation.changes import changes, contents
 from passes.compilation.summary import node_seconds
-from tests.pure.codegen.test_dot import plan, toy
+from tests.pure.codegen.report.test_dot import plan, toy
 from tests.support.graphs import graph, relu, value
 
 # ---- parts
