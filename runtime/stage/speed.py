@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -19,7 +18,7 @@ from runtime.errors import DeviceError
 from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
 from runtime.stage.compiling.compiled_cache import CompiledCache, bytecode_folder
-from runtime.stage.compiling.compiler import compiler_imported
+from runtime.stage.compiling.compiler import compiler_imported, warnings_shown
 from runtime.stage.compiling.early_launch import start_early
 from runtime.stage.compiling.repeated_layers import set_apart
 from runtime.stage.compiling.step_graphs import fewer_kernels
@@ -141,7 +140,7 @@ class CompiledStage:
         from torch._dynamo.exc import TorchDynamoException  # takes a second to import
 
         try:
-            with _warnings_shown(), _for_many_sizes(), self._cache_used():
+            with warnings_shown(), _for_many_sizes(), self._cache_used():
                 made = self._faster(*tensors, **sizes)
         except TorchDynamoException as e:
             raise NotCompilable(f"it cannot be compiled; run it without compile: {e}") from e
@@ -187,12 +186,4 @@ def _for_many_sizes() -> Iterator[None]:
     sizes: Any = _config
     # A float of a module is fixed from the start, or all is traced once more when that shows.
     with config.patch(recompile_limit=VARIANTS, specialize_float=True), sizes.patch(use_duck_shape=False):
-        yield
-
-
-@contextmanager
-def _warnings_shown() -> Iterator[None]:
-    """The compiler's warnings, such as that float32 products could be faster, are shown and are never errors."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
         yield

@@ -6,6 +6,7 @@ import gc
 import importlib
 import importlib.util
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,7 +43,7 @@ def _import_compiler(bytecode: Path) -> None:
     """Import all, and compute the keys of its caches, which are hashes of its files.  What fails, fails at its use."""
     with _IMPORTING, suppress(Exception):
         if any(name not in sys.modules for name in _REST):
-            with _in_haste(), _bytecode_kept(bytecode):
+            with _in_haste(), _bytecode_kept(bytecode), warnings_shown():
                 for name in (_ENTRY, *_REST):
                     importlib.import_module(name)
         caches = sys.modules[_CACHES]
@@ -62,6 +63,14 @@ def _in_haste() -> Iterator[None]:
         sys.setswitchinterval(interval)
         if collects:
             gc.enable()
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """The compiler's warnings, such as that float32 products could be faster, are shown and are never errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,13 @@ def test_what_cannot_be_imported_fails_at_its_use(package: Path, tmp_path: Path)
     assert sys.pycache_prefix is None
     with pytest.raises(RuntimeError, match="no compiler"):
         importlib.import_module("small_compiler.compile_fx")
+
+
+@pytest.mark.filterwarnings("default:old:DeprecationWarning")
+def test_what_warns_is_imported(package: Path, tmp_path: Path) -> None:
+    """Also where warnings are errors: what is imported by halves may fail the second time."""
+    (package / "compile_fx.py").write_text("import warnings\nwarnings.warn('old', DeprecationWarning)\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        begin_import(tmp_path / "kept").join()
+    assert "small_compiler.compile_fx" in sys.modules
