@@ -61,8 +61,12 @@ class Adapter:
         file = next((folder / name for name in _FILES if (folder / name).is_file()), None)
         if file is None:
             raise SourceError(f"{folder} has {SETTINGS} and no {' or '.join(_FILES)}; fetch it")
-        table = read_checkpoint(file)[""]
-        named = {name.removeprefix("base_model.model."): t for name, t in table.items()}
+        tables = [table for table in read_checkpoint(file).values() if table]
+        if len(tables) != 1:
+            raise SourceError(
+                f"{file} has {len(tables)} dicts of tensors in place of an adapter's one; save it with save_pretrained"
+            )
+        named = {name.removeprefix("base_model.model."): t for name, t in tables[0].items()}
         return cls(folder, settings, named, kept)
 
     def merged(self, model: nn.Module, tensors: Mapping[str, Tensorlike]) -> dict[str, Tensorlike]:

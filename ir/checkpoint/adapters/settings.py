@@ -42,6 +42,8 @@ _CHANGING_THE_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
 def read_settings(folder: Path) -> dict[str, Any]:
     """The settings of the adapter in a folder.  Raises SourceError where they cannot be read."""
     file = folder / SETTINGS
+    if folder.is_file():
+        raise SourceError(f"{folder} is a file; give the folder that an adapter was saved to, {folder.parent}")
     if not file.is_file() and (inner := sorted(folder.glob(f"*/{SETTINGS}"))):
         raise SourceError(f"{folder} has adapters in folders of their own; name one, such as {inner[0].parent}")
     try:

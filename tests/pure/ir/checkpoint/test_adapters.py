@@ -125,6 +125,24 @@ def test_a_head_of_other_values_is_not_adapted_with_the_embeddings(tmp_path: Pat
     assert adapter.shared(Model(), tensors) == ""
 
 
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    saved(tmp_path)
+    with pytest.raises(SourceError, match=r"adapter_model.safetensors is a file; give the folder that an adapter was"):
+        Adapter.open(tmp_path / "adapter_model.safetensors")
+
+
+def test_an_adapter_in_a_dict_is_read_and_one_without_tensors_refused(tmp_path: Path) -> None:
+    """It changed nothing before, without a word but the number of weights."""
+    saved(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    torch.save({"state_dict": load_file(file), "epoch": 3}, tmp_path / "adapter_model.bin")
+    file.unlink()
+    assert len(Adapter.open(tmp_path).tensors) == 9
+    torch.save({"epoch": 3}, tmp_path / "adapter_model.bin")
+    with pytest.raises(SourceError, match=r"adapter_model.bin has 0 dicts of tensors in place of an adapter's one; s"):
+        Adapter.open(tmp_path)
+
+
 def test_a_folder_of_adapters_names_one(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     saved(tmp_path / "one")
