@@ -38,9 +38,13 @@ def higher_order_cost(call: Call, what: HigherOrder, cost_of: CostOf, sizes: Siz
 
 
 def _body_cost(body: Body, cost_of: CostOf) -> Cost:
-    free = (rearrangement(n.op) for n in body.nodes)
-    costs = (FREE if moves and moves.may_alias else cost_of(n) for n, moves in zip(body.nodes, free, strict=True))
-    return reduce(add, costs, FREE)
+    return reduce(add, (FREE if _is_view(node) else cost_of(node) for node in body.nodes), FREE)
+
+
+def _is_view(node: Call) -> bool:
+    """Whether a node may leave its operand where it lies: one that casts does not."""
+    moves = rearrangement(node.op)
+    return moves is not None and moves.may_alias and node.results[0].type.dtype == node.operands[0].type.dtype
 
 
 def _times(cost: Cost, turns: Dim, sizes: Sizes) -> Cost:

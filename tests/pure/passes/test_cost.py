@@ -19,6 +19,7 @@ from ir.cost import FREE, UNKNOWN, Arithmetic, Cost
 from ir.decoding import Decoding
 from ir.graph import Call, Graph
 from ir.machine.cluster import Device
+from ir.operators.higher_order import is_higher_order
 from ir.sizes import at
 from ir.sources.meta import with_values
 from passes.annotate_cost import AnnotateCost
@@ -339,3 +340,16 @@ def test_the_host_starts_kernels_while_the_device_works() -> None:
     decoder = Predictions(replace(graph([x], nodes, [x]), decoding=Decoding(page=4, max_length=8)))
     assert decoder.seconds(nodes, replace(slow_host, name="cuda:1")) == pytest.approx(5)  # by one launch for all
     assert decoder.seconds(nodes, replace(slow_host, name="xpu")) == pytest.approx(6)
+
+
+def test_a_cast_in_a_function_costs_what_it_does_outside() -> None:
+    def scaled(w: torch.Tensor) -> torch.Tensor:
+        return w.to(torch.float32).view(2, 8) * 2
+
+    weights = torch.ones(3, 4, 4, dtype=torch.bfloat16)
+    mapped = costed(
+        Function(lambda w: torch.ops.higher_order.map_impl(lambda one: (scaled(one),), (w,), ())[0]), [weights]
+    )
+    alone = total(without_copies(costed(Function(scaled), [weights[0]])))
+    (found,) = (node.cost for node in mapped.nodes if is_higher_order(node))
+    assert (found.bytes, found.launches) == (3 * alone.bytes, 3 * alone.launches)
