@@ -123,15 +123,15 @@ def _product(of: LayerAdapter, base: Tensorlike) -> Adapted | AdaptedExperts:
             "product; fetch it again"
         )
     if of.attribute != "weight" and len(base.shape) == 3:
-        require_rank(of.file, of.settings, of.key, down.shape[0] // base.shape[0])
         whole = AdaptedExperts(base, up, down, of.scale, bool(getattr(of.layer, "is_transposed", False)))
         fits = whole.product_shape == whole.shape and down.shape[0] % whole.shape[0] == 0
     else:
         whole = Adapted(base, up, down, of.scale, of.across)
-        require_rank(of.file, of.settings, of.key, down.shape[0])
         fits = prod(whole.product_shape) == prod(whole.shape) and whole.product_shape[0] == whole.shape[0]
     if not fits:
         raise SourceError(f"{of.file} adapts {of.name} of {list(whole.product_shape)}; it is {list(whole.shape)}")
+    experts = base.shape[0] if isinstance(whole, AdaptedExperts) else 1
+    require_rank(of.file, of.settings, of.key, down.shape[0] // experts)
     return whole
 
 
