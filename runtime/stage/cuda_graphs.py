@@ -29,7 +29,7 @@ class RecordedGraph:
     graph: Any  # of the class that the kind of device has
     inputs: tuple[torch.Tensor, ...]  # buffers that the graph reads
     outputs: tuple[torch.Tensor, ...]  # buffers that it writes
-    held: list[torch.Tensor | None] = field(default_factory=list)  # of the last launch: what each input buffer holds
+    held: list[torch.Tensor | None] = field(default_factory=list)  # of the last launch: what of the host a buffer holds
 
     def launch(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """See `StageLaunch.launch`."""
@@ -39,7 +39,7 @@ class RecordedGraph:
         for i, tensor in enumerate(tensors):
             if tensor is not self.held[i]:
                 start_copy(self.inputs[i], tensor)
-                self.held[i] = tensor
+                self.held[i] = tensor if tensor.device.type == "cpu" else None  # one of a device is new each time
         self.graph.replay()
         return tuple(output.clone() for output in self.outputs)
 
