@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,8 +64,13 @@ class Collector:
                 while True:
                     self._complete(self.tickets.receive())
         except ChannelClosed as e:
-            for ticket in self.tickets.drain():
-                ticket.abandon(e.__cause__)
+            self.abandon(e.__cause__)
+
+    def abandon(self, cause: BaseException | None) -> None:
+        """Fail all that is in flight; the tickets must be closed."""
+        for ticket in self.tickets.drain():
+            with suppress(BaseException):  # of what the caller has the future call: others wait for theirs
+                ticket.abandon(cause)
 
     def _complete(self, ticket: Ticket) -> None:
         try:
@@ -74,6 +79,8 @@ class Collector:
             ticket.abandon(e.__cause__)
             raise
         except BaseException as e:  # from a class of the user's, or from memory running out
+            if ticket.future.done():  # from what the caller has the future call
+                raise
             ticket.future.set_exception(e)
 
     def _answer(self, ticket: Ticket, message: Message) -> None:

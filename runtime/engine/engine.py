@@ -188,6 +188,8 @@ def _run(runner: Runner, closables: Sequence[Closable]) -> None:
             cause = StageError(runner.stage.index, str(runner.stage.device), e)
         for closable in closables:
             closable.close(cause)
+        if isinstance(runner, Collector):
+            runner.abandon(cause)
 
 
 def _closed(closed: ChannelClosed) -> PipelineClosed:

@@ -190,3 +190,24 @@ def test_a_thread_that_fails_closes_the_pipeline(tmp_path: Path, monkeypatch: py
             pipe.submit(torch.ones(1, 4)).result(timeout=20)
         with pytest.raises(PipelineClosed, match="this pipeline is closed, as stage 0"):
             pipe(torch.ones(1, 4))
+
+
+WAITS = "from tests.support.artifacts import signals\nsignals.go_on.wait(30)\nreturn (x,)"
+
+
+def test_a_future_whose_callback_ends_the_thread_leaves_no_other_waiting(tmp_path: Path) -> None:
+    def leave(_: object) -> None:
+        raise SystemExit(3)
+
+    signals.renew()
+    with Pipeline.load(write(tmp_path, [Part(WAITS, {"x": None}, {"y": ((), (0,))})])) as pipe:
+        first, *others = [pipe.submit(X) for _ in range(4)]
+        for future in (first, others[0]):
+            future.add_done_callback(leave)
+        signals.go_on.set()
+        assert torch.equal(first.result(timeout=20), X)
+        for future in others:
+            with pytest.raises(RuntimeError, match=r"^SystemExit\(3\)$"):
+                future.result(timeout=20)
+        with pytest.raises(PipelineClosed, match=r"closed, as SystemExit\(3\)"):
+            pipe(X)
