@@ -40,6 +40,11 @@ def offsets_in_memory(tensors: Sequence[Tensor]) -> list[int]:
     return [int(tensor.storage_offset()) * tensor.itemsize for tensor in tensors]
 
 
+def is_as_stored(tensor: Tensor) -> bool:
+    """Whether the elements of a tensor lie in its memory in their order, and as they are."""
+    return tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
+
+
 def whole_memory(tensor: Tensor) -> Tensor:
     """uint8[bytes]: all of the memory that a tensor lies in."""
     return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
@@ -57,12 +62,12 @@ def views(memory: Tensor, like: Sequence[Tensor], offsets: Sequence[int]) -> lis
 
 
 def _are_apart(tensors: Sequence[Tensor]) -> bool:
-    """Whether dense tensors of one small piece of memory share no byte, and each may be viewed at its offset."""
+    """Whether tensors of one small piece of memory share no byte, and each is what lies at its offset."""
     if tensors[0].untyped_storage().nbytes() > LARGEST_PACK:
         return False
     end = 0
     for start, tensor in sorted(zip(offsets_in_memory(tensors), tensors, strict=True), key=lambda pair: pair[0]):
-        if start < end or not tensor.is_contiguous():
+        if start < end or not is_as_stored(tensor):
             return False
         end = start + tensor.nbytes
     return True

@@ -13,7 +13,7 @@ import torch
 
 from runtime.device.copies import start_copy
 from runtime.device.kinds import kind_of
-from runtime.device.packs import offsets_in_memory, packs_of, views, whole_memory
+from runtime.device.packs import is_as_stored, offsets_in_memory, packs_of, views, whole_memory
 from runtime.stage.stage import ShapeKey, StageLaunch, shape_key
 
 KEPT = 64  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
@@ -84,6 +84,8 @@ class InputPack:
             return
         first = given[0].untyped_storage()
         if any(t.device.type != "cpu" or t.untyped_storage().data_ptr() != first.data_ptr() for t in given):
+            return
+        if not all(map(is_as_stored, given)):  # graphs are found by sizes alone
             return
         if first.nbytes() == self.memory.nbytes and offsets_in_memory(given) == self.places:
             start_copy(self.memory, whole_memory(given[0]))

@@ -44,6 +44,10 @@ def test_what_overlaps_or_is_large_or_alone_is_no_pack() -> None:
     assert packs_of([whole.view(2, 4).t(), torch.ones(1)]) == []
     assert packs_of([*torch.zeros(2, LARGEST_PACK).unbind()]) == []
     assert packs_of([torch.ones(1), torch.ones(1)]) == []
+    numbers = torch.ones(8).to(torch.complex64)
+    assert packs_of([numbers[:4], numbers[4:]]) == [[0, 1]]
+    assert packs_of([numbers[:4].conj(), numbers[4:]]) == []  # the memory holds other numbers
+    assert packs_of([numbers[:1].conj().imag, numbers[1:]]) == []
 
 
 def test_a_graph_has_the_tensors_of_its_launch_however_they_lie() -> None:
@@ -81,3 +85,11 @@ def test_a_pack_that_comes_again_is_not_copied() -> None:
     graph.inputs[0].fill_(7)
     graph.launch(one)
     assert graph.inputs[0].tolist() == [7, 7]
+
+
+def test_a_pack_whose_tensors_lie_otherwise_is_copied_element_by_element() -> None:
+    graph = RecordedGraph(Nothing(), buffers_for(one_pack([torch.zeros(2, 2), torch.zeros(3)])), ())
+    square, rest = one_pack([torch.arange(4.0).view(2, 2), torch.ones(3)])
+    graph.launch([square.t(), rest])
+    assert torch.equal(graph.inputs[0], square.t())
+    assert torch.equal(graph.inputs[1], rest)
