@@ -7,6 +7,7 @@ and sets up a context on every device whose memory a process opens, of half a gi
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from runtime.device.kinds import kind_of
 _LAZY_PEER_ACCESS = 1
 _ANY_DIRECTION = 4
 _REACHED_ALREADY = 704
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")  # settings of torch's
 
 
 class _Handle(ctypes.Structure):
@@ -110,16 +112,27 @@ def is_shareable(source: torch.device, target: torch.device) -> bool:
 
 @cache
 def reaches(source: torch.device, target: torch.device) -> bool:
-    """Whether copies from `source` to `target` within this process need no host; from now on, if they can."""
+    """Whether copies from `source` to `target` within this process need no host; from now on, if they can.
+
+    False, too, where torch's allocator maps its memory itself: only torch then knows what other devices reach.
+    """
     if source == target:
         return source.type != "cpu"
-    if not is_shareable(source, target):
+    if not is_shareable(source, target) or _maps_memory():
         return False
     calls = shared_memory_of(target.type)
     assert calls is not None
-    with torch.get_device_module(target).device(target):
-        calls.reach(source.index)
+    try:
+        with torch.get_device_module(target).device(target):
+            calls.reach(source.index)
+    except CallFailed:  # a device reaches a few others at a time
+        return False
     return True
+
+
+def _maps_memory() -> bool:
+    given = " ".join(os.environ.get(name, "") for name in _ALLOCATOR).replace(" ", "").lower()
+    return "expandable_segments:true" in given or "backend:cudamallocasync" in given
 
 
 def new_event(device: torch.device) -> Any:

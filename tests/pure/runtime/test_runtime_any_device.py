@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -126,6 +128,24 @@ def test_what_is_launched_waits_for_its_inputs_and_keeps_their_memory() -> None:
     made = SimpleNamespace(device=STAND_IN, record_stream=lambda stream: stream.asked.append("keep"))
     with stage.reading([made, torch.ones(1)], ["event"]):  # pyright: ignore[reportArgumentType]
         assert stream.asked == ["wait for event", "keep", "enter"]
+
+
+def test_copies_from_another_device_are_torchs_where_the_library_cannot_make_them(
+    accelerator: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accelerator.device = lambda device: nullcontext()
+    calls, reaches = Mock(), partial(ipc.reaches.__wrapped__, torch.device("xpu:0"), STAND_IN)
+    monkeypatch.setattr(ipc, "is_shareable", lambda source, target: True)
+    monkeypatch.setattr(ipc, "shared_memory_of", lambda kind: calls)
+    assert reaches()
+    calls.reach.assert_called_once_with(0)
+    for setting in ("expandable_segments:True", "max_split_size_mb:64, backend: cudaMallocAsync"):
+        monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", setting)
+        assert not reaches()  # memory that torch maps itself
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:False,backend:native")
+    assert reaches()
+    calls.reach.side_effect = ipc.CallFailed("DeviceEnablePeerAccess", 711)  # there are too many
+    assert not reaches()
 
 
 def test_what_lies_on_another_device_is_kept_until_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
