@@ -62,7 +62,8 @@ class StepInputs:
 
     takes: Collection[str]
     generation: Generation
-    pads: bool  # whether steps are padded to few shapes, for graphs, into which one copy brings what was made together
+    pads: bool  # whether steps are padded to few shapes, for graphs
+    packs: bool  # whether this process launches the graphs, into which one copy brings what was made together
     rows: int = 0  # of the last batch, those included that belong to nobody
     _groups: OrderedDict[tuple[TextInProgress, ...], _Group] = field(default_factory=OrderedDict)  # the latest last
 
@@ -103,4 +104,4 @@ class StepInputs:
         if not self.pads:
             return made
         made = with_few_widths(made, self.generation)
-        return dict(zip(made, one_pack([*made.values()]), strict=True))
+        return dict(zip(made, one_pack([*made.values()]), strict=True)) if self.packs else made

@@ -309,3 +309,14 @@ def test_groups_take_turns_where_each_step_is_begun_before_the_next_is_ordered()
             text.read(scheduler.pools, 5)
         scheduler.all_read()
     assert served == [[0, 1], [2, 3]] * 3
+
+
+@pytest.mark.parametrize("launches", [True, False])
+def test_inputs_lie_in_one_piece_where_this_process_launches_the_stages(launches: bool) -> None:
+    """For others it would use an accelerator in vain: its memory, and it could not be copied any more."""
+    behind = Behind(Decoder(FULL))
+    made = Generator(FULL, behind.decoder.takes, GeneratingStages(behind.submit, 1, True, launches))
+    assert tokens(begin(made, [3, 1, 4], 6)) == written([3, 1, 4], 6)
+    made.close()
+    memory = {behind.given[-1][name].untyped_storage().data_ptr() for name in ("counts", "table", "sampling", "seeds")}
+    assert (len(memory) == 1) == launches

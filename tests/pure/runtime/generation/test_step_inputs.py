@@ -37,7 +37,7 @@ def text(number: int, draw: random.Random) -> TextInProgress:
 def test_inputs_are_those_made_for_each_step_alone(terms: Generation, pads: bool) -> None:
     """Texts come, slide, give their pages up and leave."""
     draw, scheduler = random.Random(0), Scheduler(Pools.of(terms), 1)
-    steps, waiting, compared = StepInputs(TAKES, terms, pads), [text(n, random.Random(n)) for n in range(24)], 0
+    steps, waiting, compared = StepInputs(TAKES, terms, pads, pads), [text(n, random.Random(n)) for n in range(24)], 0
     while waiting or scheduler.active or scheduler.waiting:
         if waiting and draw.random() < 0.3:
             scheduler.add(waiting.pop())
@@ -62,7 +62,7 @@ def test_inputs_are_those_made_for_each_step_alone(terms: Generation, pads: bool
 
 
 def test_what_is_as_in_the_step_before_is_the_same_tensor() -> None:
-    scheduler, steps = Scheduler(Pools.of(PLAIN), 1), StepInputs(TAKES, PLAIN, True)
+    scheduler, steps = Scheduler(Pools.of(PLAIN), 1), StepInputs(TAKES, PLAIN, True, True)
     for number in (1, 2, 4):
         scheduler.add(TextInProgress([number], options := TextOptions(9), Continuation(number, options, print)))
     made = []
@@ -79,7 +79,7 @@ def test_what_is_as_in_the_step_before_is_the_same_tensor() -> None:
 
 
 def test_groups_that_take_turns_keep_their_tensors() -> None:
-    scheduler, steps = Scheduler(Pools.of(PLAIN), 2), StepInputs(TAKES, PLAIN, True)
+    scheduler, steps = Scheduler(Pools.of(PLAIN), 2), StepInputs(TAKES, PLAIN, True, True)
     for number in range(4):
         scheduler.add(TextInProgress([number] * 5, options := TextOptions(9), Continuation(number, options, print)))
     made: dict[object, list[Mapping[str, torch.Tensor]]] = {}
