@@ -114,15 +114,18 @@ class StageProcesses:
             self._thread.start()
 
     def _settle(self) -> None:
-        """Wait until the members that live have stopped the session before; kill those that do not."""
+        """Wait until the members that live have stopped the session before; kill those that do not.
+
+        Those that load, as another one could not, go on.
+        """
         shared = self._shared
         with shared.changed:
             shared.stop()
-            if not shared.changed.wait_for(shared.is_settled, GRACE):
+            if not shared.changed.wait_for(shared.is_stopped, GRACE):
                 for slow in shared.members.values():
-                    if slow.waits and not slow.is_lost:
+                    if slow.waits and not (slow.is_lost or slow.loads):
                         kill_group(slow.process.pid)
-            shared.changed.wait_for(shared.is_settled)
+            shared.changed.wait_for(shared.is_stopped)
 
     def _start(self, number: int) -> StageProcess:
         here, there = MessageSocket.pair()
@@ -139,7 +142,7 @@ class StageProcesses:
 
     def _ahead(self) -> None:
         """Begin what a process can do before it knows of its stages."""
-        if self._job.speed.imports_compiler(self._places.manifest):
+        if self._job.speed.imports_compiler(self._job.folder, self._places.manifest):
             begin_import(bytecode_folder(self._job.folder))
 
     def _connect(self) -> tuple[dict[int, MessageSocket], dict[int, dict[int, MessageSocket]]]:

@@ -44,21 +44,18 @@ class Speed:
         speed = replace(self, folder=folder)
         if self.cuda_graphs is not None:
             return speed
-        files = {stage.module for program in manifest.programs for stage in program.stages}
-        edited = any(file_hash(folder / name) != manifest.files.get(name) for name in files)
-        keeps_modules = KEEPS_MODULES in manifest.settings
-        return replace(speed, cuda_graphs=False) if keeps_modules or manifest.operators or edited else speed
+        return replace(speed, cuda_graphs=False) if _holds_code_of_users(folder, manifest) else speed
 
-    def imports_compiler(self, manifest: Manifest) -> bool:
+    def imports_compiler(self, folder: Path, manifest: Manifest) -> bool:
         """Whether torch's compiler may be imported while the stages of an artifact are loaded.
 
         Code of the user's that imports parts of it at the same time could find them half done.
         """
-        return self.compile and KEEPS_MODULES not in manifest.settings and not manifest.operators
+        return self.compile and not _holds_code_of_users(folder, manifest)
 
     def preparing(self, folder: Path, manifest: Manifest) -> AbstractContextManager[None]:
         """A block in which stages are loaded, and at whose end they can be made faster."""
-        return compiler_imported(bytecode_folder(folder)) if self.imports_compiler(manifest) else nullcontext()
+        return compiler_imported(bytecode_folder(folder)) if self.imports_compiler(folder, manifest) else nullcontext()
 
     def apply(self, stage: LoadedStage) -> LoadedStage:
         """The stage with these options.  Raises DeviceError if its device does not support them."""
@@ -92,6 +89,13 @@ class Speed:
 
     def _cache(self, stage: LoadedStage) -> CompiledCache | None:
         return None if self.folder is None else CompiledCache.of_artifact(self.folder, stage.device)
+
+
+def _holds_code_of_users(folder: Path, manifest: Manifest) -> bool:
+    """Whether a stage has modules that were kept whole, operators of the user's, or edits of its file."""
+    files = {stage.module for program in manifest.programs for stage in program.stages}
+    edited = any(file_hash(folder / name) != manifest.files.get(name) for name in files)
+    return KEEPS_MODULES in manifest.settings or bool(manifest.operators) or edited
 
 
 AS_IT_IS = Speed()

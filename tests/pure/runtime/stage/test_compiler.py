@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from runtime.manifest.manifest import Manifest
 from runtime.stage.compiling import compiler
 from runtime.stage.compiling.compiler import begin_import, compiler_imported
+from runtime.stage.speed import Speed
+from tests.support.artifacts import chain
 
 CACHES = """\
 import sys
@@ -101,3 +104,13 @@ def test_what_warns_is_imported(package: Path, tmp_path: Path) -> None:
         warnings.simplefilter("error")
         begin_import(tmp_path / "kept").join()
     assert "small_compiler.compile_fx" in sys.modules
+
+
+def test_the_compiler_is_not_imported_beside_code_of_the_users(tmp_path: Path) -> None:
+    """Which may import parts of it."""
+    manifest = Manifest.read(chain(tmp_path))
+    assert Speed(compile=True).imports_compiler(tmp_path, manifest)
+    assert not Speed().imports_compiler(tmp_path, manifest)
+    file = tmp_path / "stage_1.py"
+    file.write_text(f"import torch._inductor.config\n{file.read_text()}")
+    assert not Speed(compile=True).imports_compiler(tmp_path, manifest)
