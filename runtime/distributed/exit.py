@@ -24,6 +24,11 @@ def kill(pid: int) -> None:
 
 def kill_group(leader: int) -> None:
     """End a process that began a group of its own, and what it started in the group, at once."""
-    with suppress(OSError):  # it has not begun the group yet
+    kill_rest_of_group(leader)
+    kill(leader)  # it may not have begun the group yet
+
+
+def kill_rest_of_group(leader: int) -> None:
+    """End what a process, which may have ended, started in the group that it began."""
+    with suppress(OSError):  # there is nothing
         os.killpg(leader, signal.SIGKILL)
-    kill(leader)

@@ -12,7 +12,7 @@ import torch
 
 from runtime.device.settings import apply_settings
 from runtime.distributed import parent
-from runtime.distributed.exit import kill, kill_group
+from runtime.distributed.exit import kill_group
 from runtime.distributed.links.error_codec import encode
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.engine import Engine
@@ -121,7 +121,7 @@ class _Member:
             return
         self._engine.close()
         if self._engine.is_running:
-            kill(os.getpid())
+            kill_group(os.getpid())
         self._engine = None
         for stage in self._stages:
             stage.reset()

@@ -24,7 +24,7 @@ from weakref import WeakSet
 
 import torch
 
-from runtime.distributed.exit import kill
+from runtime.distributed.exit import kill, kill_group
 from runtime.processes import member
 from runtime.processes.message_socket import MessageSocket
 
@@ -153,7 +153,7 @@ def _follow(descriptor: int) -> None:
         member.main(descriptor)
     except BaseException:
         traceback.print_exc()
-    kill(os.getpid())
+    kill_group(os.getpid())
 
 
 def _works(device: torch.device) -> bool:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Event, Thread, current_thread
 
-from runtime.distributed.exit import kill_group
+from runtime.distributed.exit import kill_group, kill_rest_of_group
 from runtime.distributed.links.error_codec import decode
 from runtime.engine.channel import Closable
 from runtime.errors import StageError, StageLost
@@ -24,6 +24,7 @@ from runtime.processes.start import Started
 SILENCE = 300.0  # seconds without a sign of life after which a process is given up, unless there is a time-out
 GRACE = 10.0  # seconds that a process has to stop what it runs, before it is killed
 _TICK = 0.1  # seconds between two looks at the time
+_QUIET = 2.0  # seconds without a sign of life, which come each second, after which a process may have ended
 
 
 @dataclass
@@ -37,6 +38,7 @@ class StageProcess:
     silent: float = 0.0  # seconds since its last sign of life
     patience: float = SILENCE  # seconds without one after which it is given up; more until it has loaded
     fault: Exception | None = None  # what ended it
+    loads: bool = True  # whether it has not loaded its stages yet
 
     @property
     def is_lost(self) -> bool:
@@ -74,6 +76,10 @@ class Members:
         """Whether each process has followed its orders, or is lost."""
         return all(member.is_lost or not member.waits for member in self.members.values())
 
+    def is_stopped(self) -> bool:
+        """Whether no process is in a session: one that loads, which may take minutes, is in none."""
+        return all(member.is_lost or member.loads or not member.waits for member in self.members.values())
+
 
 def watch(shared: Members, places: Places, limit: float) -> None:
     """The thread that hears the members, until the processes are ended."""
@@ -91,6 +97,8 @@ def watch(shared: Members, places: Places, limit: float) -> None:
             if member.silent > member.patience:
                 kill_group(member.process.pid)
                 _lost(shared, places, member, f"gave no sign of life for {member.patience:g} s")
+            elif member.silent > _QUIET and (end := _end_of(member.process, 0.0)):  # what it forked has the connection
+                _lost(shared, places, member, end)
             while heard and not member.is_lost:  # all that has come: what was read already wakes nobody
                 _hear(shared, places, member, limit)
                 heard = not member.is_lost and member.connection.has_message()
@@ -100,11 +108,14 @@ def _hear(shared: Members, places: Places, member: StageProcess, limit: float) -
     try:
         answer = receive_report(member.connection)
     except ConnectionError:
-        return _lost(shared, places, member, _end_of(member.process))
+        end = _end_of(member.process, 1.0)
+        if not end:
+            kill_group(member.process.pid)
+        return _lost(shared, places, member, end or "closed its connection")
     match answer:
         case Followed():
             with shared.changed:
-                member.waits, member.patience = member.waits - 1, limit
+                member.waits, member.patience, member.loads = member.waits - 1, limit, False
                 shared.changed.notify_all()
         case Fault(error):
             cause = decode(error)
@@ -135,13 +146,13 @@ def _fail(shared: Members, member: StageProcess, cause: Exception) -> None:
         closable.close(cause)
 
 
-def _end_of(process: Started) -> str:
-    """The way in which a process that closed its connection ended."""
+def _end_of(process: Started, timeout: float) -> str:
+    """The way in which a process ended, and with it what it forked; nothing if it has not within the time-out."""
     try:
-        status = process.wait(1.0)
+        status = process.wait(timeout)
     except subprocess.TimeoutExpired:
-        kill_group(process.pid)
-        return "closed its connection"
+        return ""
+    kill_rest_of_group(process.pid)
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 

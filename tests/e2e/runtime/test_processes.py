@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -213,6 +214,53 @@ def test_what_a_stage_started_ends_with_its_process(tmp_path: Path) -> None:
     with Pipeline.load(path, processes=True) as pipe:
         child = psutil.Process(int(pipe(batch(0))[0, 0]))
     child.wait(10)
+
+
+CRASHES = FORKS.replace(
+    "return (x + child,)",
+    """\
+if x[0, 0] == 1:
+    os.kill(os.getpid(), 9)
+return (x * 0 + child,)""",
+)
+
+
+def test_what_a_stage_forked_ends_with_a_process_that_crashes(tmp_path: Path) -> None:
+    """It holds the connection to the caller open, which does not wait for signs of life."""
+    path = write(tmp_path / "out", [Part(CRASHES, {"x": None}, {"y": ((), (0,))})])
+    with Pipeline.load(path, processes=True) as pipe:
+        child = psutil.Process(int(pipe(batch(0))[0, 0]))
+        with pytest.raises(StageLost, match=r"which ran it, was ended by SIGKILL$"):
+            pipe.submit(batch(1)).result(timeout=30)
+        child.wait(10)
+
+
+def test_a_process_that_loads_goes_on_where_another_could_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Part("return (h * 2,)", {"h": 0}, {"y": ((), (0,))}, device="cpu:1")
+    path = write(tmp_path / "out", [Part("return (x + 1,)", {"x": None}, {"h": ((1,), ())}, device="cpu:0"), slow])
+    weights, file = path / "stage_0.safetensors", path / "stage_1.py"
+    text = f"while not __import__('os').path.exists({str(path / 'go')!r}): time.sleep(0.01)\n        return module"
+    file.write_text(file.read_text().replace("return module", text))
+    (path / "go").touch()
+    with pytest.warns(UserWarning, match="it was edited"):
+        pipe = Pipeline.load(path, processes=True)
+    with pipe:
+        for pid in pipe.pids:
+            os.kill(pid, signal.SIGKILL)
+        while pipe.pids:
+            time.sleep(0.01)
+        (path / "go").unlink()
+        whole = weights.read_bytes()
+        weights.write_bytes(b"")
+        with pytest.raises(Exception, match=r"^stage_0.py cannot read "):
+            pipe.restart()
+        weights.write_bytes(whole)
+        [loading] = pipe.pids
+        monkeypatch.setattr("runtime.processes.owner.GRACE", 0.0)
+        threading.Timer(0.5, (path / "go").touch).start()
+        pipe.restart()
+        assert torch.equal(pipe(batch(1)), batch(4))
+        assert loading in pipe.pids
 
 
 def test_what_a_process_started_is_killed_with_it() -> None:

@@ -36,7 +36,7 @@ def test_an_objective_touches_four_files() -> None:
 
 def test_processes_are_ended_in_one_place() -> None:
     assert files_with(r"os\._exit|SIGKILL|sys\.exit\((?!main\(\)\))", "runtime") == {"runtime/distributed/exit.py"}
-    assert files_with(r"(?<!\.)\bkill(_group)?\(", "runtime") == {
+    assert files_with(r"(?<!\.)\bkill(_group|_rest_of_group)?\(", "runtime") == {
         "runtime/distributed/exit.py",
         "runtime/distributed/monitor.py",
         "runtime/processes/member.py",
