@@ -34,7 +34,7 @@ class DeviceCopies:
         return copies, (*ready, *([] if here is None else [here.record_event()]))
 
     def _copies(self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> list[torch.Tensor]:
-        """Copies, of which those lie in one piece of memory whose originals do, on the host."""
+        """Copies of tensors; those of a small piece of the host's memory are made by one copy of that piece."""
         if self.device.type == "cpu":
             return [self._copy(tensor, ready) for tensor in tensors]
         made: dict[int, torch.Tensor] = {}
@@ -62,9 +62,9 @@ class DeviceCopies:
 
 
 def start_copy(target: torch.Tensor, source: torch.Tensor) -> None:
-    """Have a tensor become as another of any device, in this thread's current stream on its own.
+    """Start to copy a tensor of any device to another, in this thread's current stream on the target's device.
 
-    From an accelerator by its own library, where that can be asked: one of torch's from another device takes the host
+    Between accelerators the copy is a call of their own library, where that reaches both: torch's call takes the host
     some five times as long.
     """
     here, there = target.device, source.device

@@ -77,7 +77,7 @@ class InputPack:
     def fill(self, tensors: Sequence[torch.Tensor], held: list[torch.Tensor | None]) -> None:
         """Copy all tensors of the pack at once, if they lie in the host's memory as the buffers do in theirs.
 
-        `held`: what each input buffer holds, which then are these.
+        `held`: what each input buffer holds, which is updated.
         """
         given = [tensors[i] for i in self.indices]
         if all(tensor is held[i] for i, tensor in zip(self.indices, given, strict=True)):

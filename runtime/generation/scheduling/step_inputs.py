@@ -36,7 +36,7 @@ UNCHANGED = frozenset(
 )
 """Inputs that are the same in all steps of one new token of the same texts, as long as their pages lie where they lay.
 
-Two are not where a text has logits that change: others may with each token.
+`marked` and `changes` are not where logits of a text are changed: each of its tokens may have other logits changed.
 """
 
 MADE_BY_SCHEDULER = frozenset({*UNCHANGED, "input_ids", "lengths"})
