@@ -360,7 +360,7 @@ class Pipeline:
         """Open the pipeline again after a StageLost: lost processes are started, the others keep their weights.
 
         The state of all stages is what it was when they were loaded.  Raises RuntimeError where the stages do not run
-        in processes that this one started, StageLost if one is lost again.
+        in processes that this one started, StageLost if one is lost again, PipelineClosed after `close`.
         """
         self._engine.require_here()
         if self._processes is None:

@@ -52,14 +52,15 @@ class StageProcesses:
     @property
     def pids(self) -> dict[int, tuple[int, ...]]:
         """The ids of the processes that live, and the stages of each."""
-        with self._shared.changed:
-            living = [m for m in self._shared.members.values() if not m.is_lost]
+        shared = self._shared
+        with shared.changed:
+            living = [] if shared.ended.is_set() else [m for m in shared.members.values() if not m.is_lost]
         return {m.process.pid: self._stages(m.number) for m in living}
 
     def wait_loaded(self) -> None:
         """Wait until the processes have done all that they must do, or one has failed: others may load for minutes.
 
-        Raises ManifestError, DeviceError or StageLost.
+        Raises ManifestError, DeviceError or StageLost, or PipelineClosed if they are ended meanwhile.
         """
         shared = self._shared
         with shared.changed:
@@ -67,12 +68,13 @@ class StageProcesses:
             faults = shared.faults()
         if faults:
             raise faults[0]
+        shared.require_open()
 
     def begin(self) -> Engine:
         """Start a session: the engine of this process, which has no stages of its own.
 
         Starts again the processes that were lost; the others keep their weights.  All state is that of the start.
-        Raises ManifestError, DeviceError or StageLost.
+        Raises as `wait_loaded` does.
         """
         shared = self._shared
         self._settle()
@@ -101,9 +103,10 @@ class StageProcesses:
         self._end()
 
     def _start_missing(self) -> None:
-        """Start the processes that are not there, or were lost."""
+        """Start the processes that are not there, or were lost.  Raises PipelineClosed."""
         shared = self._shared
         with shared.changed:
+            shared.require_open()
             for number in sorted({*self._places.processes}):
                 old = shared.members.get(number)
                 if old is None or old.is_lost:

@@ -15,7 +15,7 @@ from threading import Condition, Event, Thread, current_thread
 from runtime.distributed.exit import kill_group, kill_rest_of_group
 from runtime.distributed.links.error_codec import decode
 from runtime.engine.channel import Closable
-from runtime.errors import StageError, StageLost
+from runtime.errors import PipelineClosed, StageError, StageLost
 from runtime.processes.message_socket import MessageSocket
 from runtime.processes.orders import Alive, Fault, Followed, Order, StopSession, receive_report, send_order
 from runtime.processes.session import Places
@@ -68,17 +68,23 @@ class Members:
                 member.order(StopSession())
         return closables
 
+    def require_open(self) -> None:
+        """Raises PipelineClosed once the processes are ended."""
+        if self.ended.is_set():
+            raise PipelineClosed("the processes of this pipeline were ended with it; load it again with Pipeline.load")
+
     def faults(self) -> list[Exception]:
         """The faults that members were lost for."""
         return [member.fault for member in self.members.values() if member.fault is not None]
 
     def is_settled(self) -> bool:
-        """Whether each process has followed its orders, or is lost."""
-        return all(member.is_lost or not member.waits for member in self.members.values())
+        """Whether each process has followed its orders, or is lost, or ended."""
+        return self.ended.is_set() or all(member.is_lost or not member.waits for member in self.members.values())
 
     def is_stopped(self) -> bool:
         """Whether no process is in a session: one that loads, which may take minutes, is in none."""
-        return all(member.is_lost or member.loads or not member.waits for member in self.members.values())
+        stopped = all(member.is_lost or member.loads or not member.waits for member in self.members.values())
+        return self.ended.is_set() or stopped
 
 
 def watch(shared: Members, places: Places, limit: float) -> None:
@@ -160,7 +166,9 @@ def end_members(shared: Members, thread: Thread, owner: int) -> None:
     """End all members.  Runs also on garbage collection, on any thread, and at exit; not in a fork of the owner."""
     if os.getpid() != owner:
         return
-    shared.ended.set()
+    with shared.changed:
+        shared.ended.set()
+        shared.changed.notify_all()
     if thread.is_alive() and thread is not current_thread():
         thread.join(GRACE)
     for member in shared.members.values():

@@ -263,6 +263,35 @@ def test_a_process_that_loads_goes_on_where_another_could_not(tmp_path: Path, mo
         assert loading in pipe.pids
 
 
+def test_a_pipeline_that_is_closed_while_it_restarts(tmp_path: Path) -> None:
+    path = write(tmp_path / "out", [Part("return (x + 1,)", {"x": None}, {"y": ((), (0,))})])
+    file, slow = path / "stage_0.py", "time.sleep(600 if os.path.exists(f'{path}.slow') else 0)\n        return module"
+    file.write_text(f"import os\n{file.read_text().replace('return module', slow)}")
+    with pytest.warns(UserWarning, match="it was edited"):
+        pipe = Pipeline.load(path, processes=True)
+    (path / "stage_0.safetensors.slow").touch()
+    [before] = pipe.pids
+    os.kill(before, signal.SIGKILL)
+    while before in pipe.pids:
+        time.sleep(0.01)
+
+    def close() -> None:
+        while not pipe.pids:
+            time.sleep(0.01)
+        pipe.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    with pytest.raises(PipelineClosed, match="the processes of this pipeline were ended with it"):
+        pipe.restart()
+    closing.join()
+    with pytest.raises(PipelineClosed, match="this pipeline is closed"):
+        pipe(batch(1))
+    with pytest.raises(PipelineClosed, match=r"ended with it; load it again with Pipeline\.load"):
+        pipe.restart()
+    assert not pipe.pids
+
+
 def test_what_a_process_started_is_killed_with_it() -> None:
     command = ["sh", "-c", "sleep 600 & echo $!; wait"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as leader:
