@@ -54,6 +54,8 @@ def load_stages(
     not support `speed`.
     """
     chosen = range(len(manifest.stages)) if indices is None else sorted(indices)
+    for index in chosen:
+        speed.require_supported(index, devices[index])
     if not checked:
         check_stages(folder, manifest, chosen, strict)
     helpers = {Path(name).stem: import_file(folder / name) for name in manifest.helpers}

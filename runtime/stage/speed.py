@@ -57,14 +57,17 @@ class Speed:
         """A block in which stages are loaded, and at whose end they can be made faster."""
         return compiler_imported(bytecode_folder(folder)) if self.imports_compiler(folder, manifest) else nullcontext()
 
+    def require_supported(self, stage: int, device: torch.device) -> None:
+        """Raises DeviceError if the device of a stage does not support these options."""
+        if self.cuda_graphs and not kind_of(device).graph:
+            raise DeviceError(
+                f"CUDA graphs need CUDA devices, and stage {stage} is on {device}; run the pipeline without them"
+            )
+
     def apply(self, stage: LoadedStage) -> LoadedStage:
         """The stage with these options.  Raises DeviceError if its device does not support them."""
+        self.require_supported(stage.index, stage.device)
         has_graphs = bool(kind_of(stage.device).graph)
-        if self.cuda_graphs and not has_graphs:
-            raise DeviceError(
-                f"CUDA graphs need CUDA devices, and stage {stage.index} is on {stage.device}; "
-                "run the pipeline without them"
-            )
         memory = GraphMemory.on(stage.device) if has_graphs and self.cuda_graphs is not False else None
         return replace(stage, programs=tuple(self._faster(program, stage, memory) for program in stage.programs))
 

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 from runtime.command_line import loaded
-from runtime.distributed.exit import kill
+from runtime.distributed.exit import kill, kill_group
 from runtime.errors import DeviceError, InputError, ManifestError, PipelineClosed, StageError, StageLost
 from runtime.flags import add_loading_flags
 from runtime.generation.continuation import Continuation
@@ -150,7 +150,7 @@ class Serving:
         self._gate.acquire()  # no session begins any more
         pids = [*self._pipe.pids]
         for pid in pids:
-            kill(pid)
+            kill_group(pid)
         for pid in pids:
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
@@ -160,7 +160,7 @@ class Serving:
         """See whether the stages' processes live; one that is stopped twice in a row is killed."""
         stopped = {pid for pid in self._pipe.pids if is_stopped(pid)}
         for pid in stopped & self._stopped:
-            kill(pid)
+            kill_group(pid)
         self._stopped = stopped
         if self._pipe.closed:
             self._break("a stage's process is gone")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ import torch
 
 from runtime import Pipeline, PipelineClosed, StageError, StageLost
 from runtime.distributed.exit import kill_group
+from runtime.serving.engines.engine_process import Serving
 from tests.support.artifacts import Part, tensor, write
 from tests.support.jobs import ROOT, environment, wait_for
 
@@ -292,12 +294,25 @@ def test_a_pipeline_that_is_closed_while_it_restarts(tmp_path: Path) -> None:
     assert not pipe.pids
 
 
-def test_what_a_process_started_is_killed_with_it() -> None:
+def end_of_an_engine(pid: int) -> None:
+    """What a server's engine does at its end, in a copy of this process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads
+        engine = os.fork()
+    if not engine:
+        with suppress(BaseException):
+            Serving.end(Mock(_gate=threading.Lock(), _pipe=Mock(pids={pid: (0,)})))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(engine, 0)[1]) == 1
+
+
+@pytest.mark.parametrize("end", [kill_group, end_of_an_engine])
+def test_what_a_process_started_is_killed_with_it(end: Callable[[int], None]) -> None:
     command = ["sh", "-c", "sleep 600 & echo $!; wait"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as leader:
         assert leader.stdout is not None
         child = psutil.Process(int(leader.stdout.readline()))
-        kill_group(leader.pid)
+        end(leader.pid)
     child.wait(10)
 
 
