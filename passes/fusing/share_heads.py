@@ -73,7 +73,8 @@ def _sharing(node: Node, graph: Graph, name: Namer) -> list[Node]:
         return [node]
     turned = {heads: _turned(heads, node, name("heads")) for heads in (keys, values) if heads.at == 2}
     args = (turned[heads].results[0] if heads in turned else heads.value for heads in (keys, values))
-    kept = {option: given[option] for option in ("is_causal", "scale") if given[option]}
+    kept = {"is_causal": given["is_causal"], "scale": given["scale"]}
+    kept = {option: value for option, value in kept.items() if value is not None and value is not False}
     shared = replace(node, args=(given["query"], *args), kwargs=kept | {"enable_gqa": True})
     return [*turned.values(), shared]
 

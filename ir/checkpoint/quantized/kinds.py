@@ -111,6 +111,8 @@ def _scaled(parts: Sources, block: tuple[int, int] | None = None, wide: bool = T
     codes = parts["codes"]
     if "global_scale" in parts or (codes.dtype in (torch.int8, torch.uint8) and parts["scale"].dtype.itemsize == 1):
         return Fp4(), parts
+    if codes.dtype.itemsize > 1:
+        raise ValueError(f"{codes.dtype} in place of codes, as before the model is compressed")
     _check_blocks(codes.shape, parts["scale"].shape, block)
     return Scaled(block, wide), parts
 

@@ -111,6 +111,11 @@ def changed(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Tensor
             {"x.weight": fp8(R, C), "x.weight_scale": scales(3, 5)},
             r"ValueError: scales \[3, 5\] of codes \[16, 24\]",
         ),
+        (
+            "compressed-tensors",
+            {"x.weight": scales(R, C), "x.weight_scale": scales(R, 1)},
+            r"ValueError: torch.float16 in place of codes, as before the model is compressed",
+        ),
     ],
 )
 def test_tensors_that_do_not_go_together_are_named(method: str, stored: Tensors, why: str) -> None:

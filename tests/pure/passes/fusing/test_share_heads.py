@@ -206,6 +206,11 @@ def test_more_keys_than_queries() -> None:
     assert changed(attended(), Q, heads(2, 2, 9))
 
 
+def test_a_scale_of_nothing() -> None:
+    graph = ShareHeads().run(capture(Attending(attended(scale=0.0)), (Q, K)), GPU)
+    assert attention(graph)[0].kwargs == {"scale": 0.0, "enable_gqa": True}
+
+
 def test_a_host_with_older_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Turing GPU has no flash attention, and torch no other fused one for fewer heads of keys than of queries."""
     versions = {torch.device("cuda", 0): (8, 6), torch.device("cuda", 1): (7, 5)}
