@@ -152,10 +152,10 @@ class _Checks:
             return None
         split = graph.split
         problem = as_problem(graph, self.cluster, Objective(split.objective), split.in_flight, self.wiring)
-        problem = inline(problem)
+        as_cut, problem = replace(problem, groups=self.wiring.groups), inline(problem)
         stages = problem.stages_on(graph.placement)
         try:
-            value = evaluate(problem, [stages[node.stage] for node in graph.nodes])
+            value = evaluate(as_cut, [stages[node.stage] for node in graph.nodes])
         except InvalidSplit:  # the activations do not fit
             return None
         even = even_share(problem) if problem.objective.of_loads else 0.0

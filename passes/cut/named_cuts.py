@@ -1,4 +1,7 @@
-"""Cuts where the user wants them: between modules, or before those that are named."""
+"""Cuts where the user wants them: between modules, or before those that are named.
+
+They may come between what is computed of weights alone and what reads it, which no other cut parts.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from math import inf
 from ir.analysis.called_modules import layers, module_nodes
 from ir.errors import PlanError
 from ir.graph import Graph
+from passes.cut.cut_problem import Wiring
 from passes.partitioners import given
 from passes.partitioners.problem import InvalidSplit, Problem, Solution
 
@@ -21,7 +25,7 @@ def between_modules(graph: Graph, problem: Problem) -> Problem:
     modules = module_nodes(graph)
     cheap = {i for i, node in enumerate(problem.nodes) if node.cheap}  # which each stage may compute anew
     whole = (tuple(i for i in modules[path] if i not in cheap) for path in layers(modules))
-    return replace(problem, groups=(*problem.groups, *(nodes for nodes in whole if len(nodes) > 1)))
+    return replace(problem, groups=(*Wiring.of(graph).groups, *(nodes for nodes in whole if len(nodes) > 1)))
 
 
 def cut_before(graph: Graph, problem: Problem, names: Sequence[str]) -> Solution:
@@ -40,8 +44,9 @@ def cut_before(graph: Graph, problem: Problem, names: Sequence[str]) -> Solution
         cuts = len(problem.devices) - 1
         raise PlanError(f"{cuts + 1} devices need {cuts} modules to cut before, and {len(set(names))} are named")
     ordered = sorted(set(names), key=lambda name: modules[name][0])
+    freer = replace(problem, groups=Wiring.of(graph).groups)
     try:
-        return given(problem, _begun(graph, [modules[name] for name in ordered]))
+        return given(freer, _begun(graph, [modules[name] for name in ordered]))
     except InvalidSplit as e:
         raise PlanError(f"no cut before {', '.join(names)}: {e}") from e
 

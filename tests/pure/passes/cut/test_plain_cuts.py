@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from ir.capture import capture
 from ir.errors import PlanError
 from ir.graph import Call, Graph
 from ir.plan import plan_stages
+from passes.check_sizes import CheckSizes
 from passes.compilation.summary import summarize
 from passes.cut.cut_problem import as_problem
 from passes.cut.named_cuts import between_modules
@@ -116,6 +118,40 @@ def test_a_stage_begins_where_the_user_says() -> None:
     first = [next(n for n in calls if n.stage == stage).where.module for stage in (1, 2)]
     assert first == ["layers.1.first", "layers.4.first"]
     assert graph.split.above > 0.1
+
+
+class Mixing(nn.Module):
+    """A layer that computes a weight for the next one, which mixes its inputs by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(32, 32)
+        self.left, self.right = (nn.Parameter(torch.randn(32, 32)) for _ in range(2))
+
+    def forward(self, x: torch.Tensor, mix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.first(x) @ mix, self.left @ self.right
+
+
+class Mixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Mixing() for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mix = torch.eye(32)
+        for layer in self.layers:
+            x, mix = layer(x, mix)
+        return x
+
+
+@pytest.mark.parametrize("options", [{"cut_before": ("layers.2",)}, {"cut_at": "between-modules"}])
+def test_a_cut_of_the_user_parts_a_weight_from_the_layer_that_reads_it(options: dict[str, Any]) -> None:
+    rows = {"x": {0: "batch"}}
+    mixed = capture(Mixed().eval(), (torch.randn(8, 32),), dynamic_shapes=rows)
+    graph = CheckSizes().run(planned(mixed, slow_machine(2), **options), slow_machine(2))
+    stages = {n.where.module.removesuffix(".first"): n.stage for n in graph.nodes if isinstance(n, Call)}
+    assert stages == {"": 0, "layers.0": 0, "layers.1": 0, "layers.2": 1, "layers.3": 1}
+    assert graph.split.good_for
 
 
 @pytest.mark.parametrize(
