@@ -20,6 +20,7 @@ from codegen.report.page import REPORT, data_of, with_data
 from ir.errors import SourceError
 from passes.cli.main import app
 from passes.compilation.api import compile_model
+from passes.defaults import DEFAULT_PASSES
 from runtime import Pipeline
 from tests.support.browsing import Page, chromium
 from tests.support.planning import slow_machine
@@ -180,7 +181,7 @@ def _brightness(colour: str) -> float:
 def test_time_and_memory_have_a_row_a_stage(page: Page) -> None:
     assert len(page.all("#predicted .row-label text")) == len(page.all("#memory .row-label text")) == STAGES
     assert not page.one("#measured").is_displayed()
-    assert len(page.all("#passes tbody tr")) == 13  # with the export
+    assert len(page.all("#passes tbody tr")) == 1 + len(DEFAULT_PASSES)  # with the export
 
 
 def test_a_narrow_window_is_wide_enough(page: Page) -> None:
