@@ -237,15 +237,12 @@ class Generator:
         """The stages have begun a batch."""
         try:
             step = future.result()
-        except StageLost as e:
-            self._end_all(e)
-            return
-        except StageError as e:
-            for text in self._scheduler.failed(batch):
-                self._leave(text, e)
-            return
         except Exception as e:
-            self._end_all(e)
+            failed = self._scheduler.failed(batch)
+            if not isinstance(e, StageError) or isinstance(e, StageLost):
+                return self._end_all(e)
+            for text in failed:
+                self._leave(text, e)
             return
         told = self._scheduler.computed(batch, step)
         self._unread.append(_Unread(self._copies.to_host(step), told, perf_counter(), max(batch.counts) == 1))

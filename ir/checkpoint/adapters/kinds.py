@@ -126,7 +126,7 @@ def _product(of: LayerAdapter, base: Tensorlike) -> Adapted | AdaptedExperts:
         whole = AdaptedExperts(base, up, down, of.scale, bool(getattr(of.layer, "is_transposed", False)))
         fits = whole.product_shape == whole.shape and down.shape[0] % whole.shape[0] == 0
     else:
-        whole = Adapted(base, up, down, of.scale, of.across)
+        whole = Adapted(base, up, down, of.scale, of.across, rounded=isinstance(of.layer, nn.Embedding))
         fits = prod(whole.product_shape) == prod(whole.shape) and whole.product_shape[0] == whole.shape[0]
     if not fits:
         raise SourceError(f"{of.file} adapts {of.name} of {list(whole.product_shape)}; it is {list(whole.shape)}")

@@ -17,7 +17,8 @@ class Adapted:
     """A weight with the product of two small matrices added to it, as peft merges them.
 
     The product of `up` [rows, rank] and `down` [rank, columns] is multiplied with `scale`; further dimensions, those
-    of a convolution, count as columns.  `transposed`: whether the weight is [columns, rows].
+    of a convolution, count as columns.  `transposed`: whether the weight is [columns, rows].  `rounded`: whether the
+    product is rounded to the dtype of the weight before it is added, as that of an embedding.
     """
 
     base: Tensorlike
@@ -25,6 +26,7 @@ class Adapted:
     down: Tensorlike
     scale: float
     transposed: bool = False
+    rounded: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,7 +43,7 @@ class Adapted:
 
     def read(self, dtype: torch.dtype) -> torch.Tensor:
         up, down = map(_factor, (self.up, self.down))
-        return (self.base.read(dtype) + self._rows(up, down, 0, self.shape[0]).view(self.shape)).to(dtype)
+        return (self.base.read(dtype) + self._rows(up, down, 0, self.shape[0], dtype).view(self.shape)).to(dtype)
 
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         """The elements in order, with those rows of the product in memory that a block of the weight has a part of."""
@@ -49,15 +51,14 @@ class Adapted:
         width, done = max(1, prod(self.shape[1:])), 0
         for block in self.base.blocks(dtype):
             first, last = done // width, -(-(done + block.numel()) // width)
-            rows = self._rows(up, down, first, last).flatten()
+            rows = self._rows(up, down, first, last, dtype).flatten()
             start = done - first * width
             yield (block + rows[start : start + block.numel()]).to(dtype)
             done += block.numel()
 
-    def _rows(self, up: torch.Tensor, down: torch.Tensor, first: int, last: int) -> torch.Tensor:
-        if self.transposed:
-            return (up @ down[:, first:last]).t() * self.scale
-        return up[first:last] @ down * self.scale
+    def _rows(self, up: torch.Tensor, down: torch.Tensor, first: int, last: int, dtype: torch.dtype) -> torch.Tensor:
+        product = (up @ down[:, first:last]).t() if self.transposed else up[first:last] @ down
+        return (product * self.scale).to(dtype) if self.rounded else product * self.scale
 
 
 @dataclass(frozen=True, eq=False)

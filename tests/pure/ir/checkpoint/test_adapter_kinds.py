@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ir.checkpoint.adapters.adapter import Adapter
+from ir.checkpoint.adapters.formulas import of_kronecker
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.checkpoint.tensors import Tensorlike
+from ir.checkpoint.tensors import Held, Tensorlike
 from ir.errors import SourceError
 
 
@@ -214,6 +215,26 @@ def test_lokr_has_a_kronecker_product(tmp_path: Path) -> None:
     before, after = found["conv.weight"]
     wide = torch.einsum("oi,pjkl->opijkl", parts["model.conv.lokr_w1"], parts["model.conv.lokr_w2"])
     torch.testing.assert_close(after, before + 2 * wide.reshape(before.shape))
+
+
+def test_lokr_of_a_convolution_over_a_line_is_as_peft_merges_it() -> None:
+    """Its formula places the elements of the first matrix by the last dimensions, as torch.kron does."""
+    one, other, weight = random(3, 2), random(2, 2, 1), torch.zeros(2, 6, 2)
+    found = of_kronecker(weight, {"lokr_w1": one, "lokr_w2": other}, scale=2.0)
+    torch.testing.assert_close(found, torch.stack([2.0 * torch.kron(one, part) for part in other]))
+
+
+def test_the_product_for_an_embedding_is_rounded_before_it_is_added(tmp_path: Path) -> None:
+    """So peft merges it into half precision; other products are added as they are."""
+    parts = {"model.embed.lora_embedding_A": random(2, 5), "model.embed.lora_embedding_B": random(4, 2)}
+    parts |= {"model.q.lora_A.weight": random(2, 4), "model.q.lora_B.weight": random(6, 2)}
+    merged(tmp_path, parts, "LORA", **LORA)
+    held = {name: Held(tensor.bfloat16()) for name, tensor in Model().state_dict().items()}
+    found = {name: t.read(torch.bfloat16) for name, t in Adapter.open(tmp_path).merged(Model(), held).items()}
+    table = 3.0 * (parts["model.embed.lora_embedding_B"] @ parts["model.embed.lora_embedding_A"]).t()
+    assert torch.equal(found["embed.weight"], held["embed.weight"].read(torch.bfloat16) + table.bfloat16())
+    product = 3.0 * (parts["model.q.lora_B.weight"] @ parts["model.q.lora_A.weight"])
+    assert torch.equal(found["q.weight"], (held["q.weight"].read(torch.bfloat16) + product).bfloat16())
 
 
 def test_ia3_scales_outputs_or_inputs(tmp_path: Path) -> None:
