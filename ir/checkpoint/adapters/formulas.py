@@ -51,7 +51,8 @@ def of_kronecker(weight: Tensor, parts: AdapterParts, *, scale: float) -> Tensor
         parts[f"lokr_w{i}"] if f"lokr_w{i}" in parts else _rebuilt(parts, "lokr_t2", f"lokr_w{i}_a", f"lokr_w{i}_b")
         for i in (1, 2)
     )
-    one = one[(...,) + (None,) * (other.dim() - one.dim())]
+    if other.dim() == 4:  # peft has no rule of its own for other convolutions
+        one = one[..., None, None]
     return weight + (torch.kron(one, other.contiguous()) * scale).reshape(weight.shape)
 
 

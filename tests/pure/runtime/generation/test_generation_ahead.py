@@ -320,3 +320,15 @@ def test_inputs_lie_in_one_piece_where_this_process_launches_the_stages(launches
     made.close()
     memory = {behind.given[-1][name].untyped_storage().data_ptr() for name in ("counts", "table", "sampling", "seeds")}
     assert (len(memory) == 1) == launches
+
+
+def test_an_error_that_is_no_stages_ends_the_texts_in_progress_and_no_others() -> None:
+    behind = Behind(Decoder(FULL))
+    made, run = behind.generator(), behind.decoder.run
+    behind.decoder.run = Mock(side_effect=MemoryError("no room for what is returned"))  # type: ignore[method-assign]
+    for _ in range(2):
+        with pytest.raises(MemoryError, match="no room for what is returned"):
+            tokens(begin(made, [3, 1, 4], 6))
+    behind.decoder.run = run  # type: ignore[method-assign]
+    assert tokens(begin(made, [3, 1, 4], 6)) == written([3, 1, 4], 6)
+    made.close()
