@@ -66,6 +66,8 @@ def stand_in_graphs(device: StandInDevice) -> Iterator[StandInDevice]:
 
     def recorded(stage: GraphedStage, tensors: Sequence[torch.Tensor], sizes: dict[str, int]) -> RecordedGraph:
         inputs = cuda_graphs.buffers_for(tensors)
+        for i in stage._addresses:  # or the states of texts would move on twice
+            inputs[i].zero_()
         outputs = tuple(output.clone() for output in stage._call(*inputs, **sizes))
         return RecordedGraph(StandInReplay(device, stage._call, inputs, outputs, sizes), inputs, outputs)
 
