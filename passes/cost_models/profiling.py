@@ -119,9 +119,10 @@ class _Run:
         if isinstance(value, (Constant, State)) and value.data is not None:
             return value.data.to(self.watch.device)
         shape, dtype = self._type(value.type)
-        made = torch.empty(shape, dtype=dtype, device=self.watch.device)
+        drawn = torch.float32 if dtype.is_floating_point and dtype.itemsize == 1 else dtype  # torch draws no float8
+        made = torch.empty(shape, dtype=drawn, device=self.watch.device)
         if dtype.is_floating_point:
-            return made.normal_(std=0.02)
+            return made.normal_(std=0.02).to(dtype)
         return made.fill_(0 if isinstance(value, State) else 1)
 
     def _key(self, node: Call) -> Key:

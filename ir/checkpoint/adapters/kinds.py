@@ -100,9 +100,9 @@ def lora(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
         yield from tokens(of)
     if not {"lora_A", "lora_B", "lora_magnitude_vector", "lora_B.bias"}.isdisjoint(of.parts):
         if of.settings.get("use_dora") or "lora_magnitude_vector" in of.parts:
-            if "lora_A" in of.parts:
-                require_rank(of.file, of.settings, of.key, of.parts["lora_A"].shape[0])
             formula = partial(formulas.decomposed, scale=of.scale, across=of.across)
+            if "lora_A" in of.parts:
+                require_rank(of.file, of.settings, of.key, prod(of.parts["lora_A"].shape[:1]))
             yield of.attribute, partial(of.retrained, formula)
         else:
             yield of.attribute, partial(_product, of)
@@ -117,7 +117,7 @@ def _product(of: LayerAdapter, base: Tensorlike) -> Adapted | AdaptedExperts:
     up, down = of.parts["lora_B"], of.parts["lora_A"]
     if getattr(of.layer, "groups", 1) != 1:
         raise SourceError(f"{of.file} adapts {of.name}, a convolution in groups, which is not merged: {NO_WEIGHTS}")
-    if up.shape[1:2] != down.shape[:1]:
+    if min(len(up.shape), len(down.shape)) < 2 or prod(up.shape[1:]) != down.shape[0]:
         raise SourceError(
             f"{of.file} adapts {of.name} by matrices of {list(up.shape)} and {list(down.shape)}, which have no "
             "product; fetch it again"
@@ -216,6 +216,8 @@ def oft(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
             "into the weights with that version"
         )
     terms = of.settings.get("num_cayley_neumann_terms", 5) if series else 0
+    if series and (type(terms) is not int or terms < 1):
+        raise SourceError(f"{of.file / SETTINGS} does not say how many terms of the series rotate; fetch it")
     most = of.settings.get("eps", 6e-5) if of.settings.get("coft") else 0.0
     across = lies_across(of.layer)
     yield "weight", partial(of.retrained, partial(formulas.rotated, terms=terms, most=most, across=across))

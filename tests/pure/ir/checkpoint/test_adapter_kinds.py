@@ -237,6 +237,22 @@ def test_the_product_for_an_embedding_is_rounded_before_it_is_added(tmp_path: Pa
     assert torch.equal(found["q.weight"], (held["q.weight"].read(torch.bfloat16) + product).bfloat16())
 
 
+@pytest.mark.parametrize(
+    ("kind", "parts", "settings"),
+    [
+        ("LORA", {"conv.lora_A.weight": (2, 4, 2, 2), "conv.lora_B.weight": (3, 2, 2, 1)}, LORA),
+        ("LORA", {"q.lora_A.weight": (), "q.lora_B.weight": (6, 2)}, LORA),
+        ("LORA", {"q.lora_A.weight": (), "q.lora_B.weight": (6, 2), "q.lora_magnitude_vector": (6,)}, LORA),
+        ("OFT", {"q.oft_R.weight": (2, 5)}, {"use_cayley_neumann": False}),
+    ],
+)
+def test_parts_of_odd_shapes_are_refused(
+    kind: str, parts: dict[str, tuple[int, ...]], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(SourceError, match=r"which have no product|has factors of rank 1|which do not fit it"):
+        merged(tmp_path, {f"model.{name}": random(*shape) for name, shape in parts.items()}, kind, **settings)
+
+
 def test_ia3_scales_outputs_or_inputs(tmp_path: Path) -> None:
     parts = {"model.q.ia3_l": random(6, 1), "model.across.ia3_l": random(1, 4), "model.conv.ia3_l": random(1, 3, 1, 1)}
     found = merged(tmp_path, parts, "IA3", feedforward_modules=["across"], fan_in_fan_out=True)
@@ -295,6 +311,8 @@ def test_oft_may_be_limited_and_was_another_before(tmp_path: Path) -> None:
     for of_old in ({}, {"peft_version": "0.17.1"}, {"peft_version": None}):
         with pytest.raises(SourceError, match=r"has an OFT adapter of peft before 0.18, where the series that rotates"):
             merged(tmp_path, parts, "OFT", **of_old)
+    with pytest.raises(SourceError, match=r"does not say how many terms of the series rotate; fetch it"):
+        merged(tmp_path, parts, "OFT", num_cayley_neumann_terms="five", peft_version="0.21.2")
     before, after = merged(tmp_path, parts, "OFT", coft=True, eps=1e-3, peft_version="0.21.2")["q.weight"]
     assert 0 < (after - before).norm() < 3e-3 * before.norm()
     _, free = merged(tmp_path, parts, "OFT", peft_version="0.21.2")["q.weight"]
