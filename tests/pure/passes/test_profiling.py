@@ -21,7 +21,7 @@ from passes.cost_models.profiling import profile
 from passes.cost_models.roofline import Roofline
 from passes.cost_models.stopwatch import DeviceWatch, HostWatch, Operands
 from passes.propagate_shapes import PropagateShapes
-from tests.support.graphs import captured, graph, linear, param, relu, value
+from tests.support.graphs import captured, graph, linear, param, relu, typed, value
 from tests.support.planning import DEVICE, machine
 
 pytestmark = pytest.mark.slow
@@ -91,6 +91,13 @@ def test_what_is_alike_is_run_once(counter: Counter) -> None:
     found = graph([x, d.operands[0]], nodes, [n.results[0] for n in nodes])
     profile(costed(found), machine(2), str)
     assert counter.runs == 3
+
+
+def test_codes_of_a_byte_are_drawn_in_a_wider_dtype(counter: Counter) -> None:
+    codes = replace(param("codes"), type=typed(4, 4, dtype=torch.float8_e4m3fn))
+    made = Call(op=torch.ops.aten.to.dtype, args=(codes, torch.float32), results=(value("made", 4, 4),))
+    profile(costed(graph([], [made], made.results)), machine(1), str)
+    assert counter.runs == 1
 
 
 def test_a_copy_of_what_lies_across_is_no_view(counter: Counter) -> None:
