@@ -115,11 +115,9 @@ def rotated(weight: Tensor, parts: AdapterParts, *, terms: int, most: float, acr
     """
     above = parts["oft_R"]
     size = round((1 + (1 + 8 * above.shape[1]) ** 0.5) / 2)
-    if size * (size - 1) != 2 * above.shape[1]:
-        raise ValueError(f"{above.shape[1]} elements are not those above a diagonal")
     skew = above.new_zeros(len(above), size, size)
     rows, columns = torch.triu_indices(size, size, 1, device=above.device)
-    skew[:, rows, columns] = above
+    skew[:, rows, columns] = above.view(len(above), len(rows))  # which raises for what is no triangle
     skew = skew - skew.mT
     if most:
         limit = most / len(above) ** 0.5
