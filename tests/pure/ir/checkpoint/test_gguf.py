@@ -104,7 +104,7 @@ def test_adapters_of_a_file_are_kept_where_rows_are_to_choose(
     (tmp_path / "x.gguf").touch()
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora/adapter_config.json").write_text('{"peft_type": "LORA"}')
-    save_file({}, tmp_path / "lora/adapter_model.safetensors")
+    save_file({"base_model.model.x.lora_A.weight": torch.ones(8, 2)}, tmp_path / "lora/adapter_model.safetensors")
     config, seen = t.LlamaConfig(**SMALL), list[Adapter]()
     monkeypatch.setattr(checkpoint_folder, "_gguf_model", lambda *_: (config, t.LlamaForCausalLM, ()))
     monkeypatch.setattr(Checkpoint, "for_model", lambda self, _: seen.extend(self.adapters) or {})
