@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import cache, wraps
 from types import CodeType, FrameType
 from typing import Any
 from unittest.mock import patch
@@ -55,12 +55,24 @@ def tracing_questions(seen: Callable[[torch.Tensor | None, bool], object], examp
         seen(tensor, False)
         return tensor.constant is None
 
+    _know_questions()
     with ExitStack() as patches:
         for name in _QUESTIONS:
             patches.enter_context(patch.object(torch.compiler, name, watching(name, getattr(torch.compiler, name))))
         if example.as_called and hasattr(asking := sys.modules.get(_ASKING), "is_fake_tensor"):
             patches.enter_context(patch.object(asking, "is_fake_tensor", has_no_values))
         yield
+
+
+@cache
+def _know_questions() -> None:
+    """Have Dynamo look torch's questions up now, which it does once: it would take those that stand in for them."""
+    from torch._dynamo import trace_rules  # takes a second to import, which an export does anyway
+    from torch._dynamo.variables.torch import TorchInGraphFunctionVariable, tracing_state_functions
+
+    tracing_state_functions()
+    trace_rules.get_torch_obj_rule_map()
+    TorchInGraphFunctionVariable._get_handlers()
 
 
 def _asker(frame: FrameType) -> tuple[CodeType, int]:
