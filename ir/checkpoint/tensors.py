@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import torch
 
@@ -34,6 +34,23 @@ class Tensorlike(Protocol):
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         """The elements in order, as flat tensors of `dtype`."""
         ...
+
+
+_Base = TypeVar("_Base", bound=Tensorlike)
+
+
+class LikeBase(Generic[_Base]):
+    """The shape and dtype of a tensor that is made of another one, `base`, and has its own."""
+
+    base: _Base
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.base.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.base.dtype
 
 
 Change: TypeAlias = Literal["none", "negative", "conjugate"]
@@ -158,19 +175,11 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Spread:
+class Spread(LikeBase[Stored]):
     """A tensor on disk whose elements are to lie in memory with other strides, as those that are channels last."""
 
     base: Stored
     stride: tuple[int, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.base.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.base.dtype
 
     def read(self, dtype: torch.dtype) -> torch.Tensor:
         return torch.empty_strided(self.shape, self.stride, dtype=dtype).copy_(self.base.read(dtype))

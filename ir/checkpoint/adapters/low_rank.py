@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 
 import torch
 
 from ir.checkpoint.adapters.retrained import widened
-from ir.checkpoint.tensors import Tensorlike
+from ir.checkpoint.tensors import LikeBase, Tensorlike
 
 
 @dataclass(frozen=True, eq=False)
-class Adapted:
+class Adapted(LikeBase[Tensorlike]):
     """A weight with the product of two small matrices added to it, as peft merges them.
 
     The product of `up` [rows, rank] and `down` [rank, columns] is multiplied with `scale`; further dimensions, those
@@ -29,14 +29,6 @@ class Adapted:
     rounded: bool = False
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.base.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.base.dtype
-
-    @property
     def product_shape(self) -> tuple[int, ...]:
         rows, columns = self.up.shape[0], self.down.shape[1:]
         return (*columns, rows) if self.transposed else (rows, *columns)
@@ -48,13 +40,7 @@ class Adapted:
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         """The elements in order, with those rows of the product in memory that a block of the weight has a part of."""
         up, down = map(_factor, (self.up, self.down))
-        width, done = max(1, prod(self.shape[1:])), 0
-        for block in self.base.blocks(dtype):
-            first, last = done // width, -(-(done + block.numel()) // width)
-            rows = self._rows(up, down, first, last, dtype).flatten()
-            start = done - first * width
-            yield (block + rows[start : start + block.numel()]).to(dtype)
-            done += block.numel()
+        return _sums(self.base, dtype, lambda first, last: self._rows(up, down, first, last, dtype))
 
     def _rows(self, up: torch.Tensor, down: torch.Tensor, first: int, last: int, dtype: torch.dtype) -> torch.Tensor:
         product = (up @ down[:, first:last]).t() if self.transposed else up[first:last] @ down
@@ -62,7 +48,7 @@ class Adapted:
 
 
 @dataclass(frozen=True, eq=False)
-class AdaptedExperts:
+class AdaptedExperts(LikeBase[Tensorlike]):
     """The weights of experts in one tensor, each with a product of its own added to it, as peft merges them.
 
     `base` is [experts, rows, columns], or [experts, columns, rows] where `transposed`; `up` [rows, rank * experts]
@@ -76,14 +62,6 @@ class AdaptedExperts:
     transposed: bool = False
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.base.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.base.dtype
-
-    @property
     def product_shape(self) -> tuple[int, ...]:
         rows, columns = self.up.shape[0], self.down.shape[1]
         return (self.shape[0], columns, rows) if self.transposed else (self.shape[0], rows, columns)
@@ -94,19 +72,30 @@ class AdaptedExperts:
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         """The elements in order, with the products of those experts in memory that a block has a part of."""
         up, down = map(_factor, (self.up, self.down))
-        size, done = prod(self.shape[1:]), 0
-        for block in self.base.blocks(dtype):
-            first, last = done // size, -(-(done + block.numel()) // size)
-            products = torch.cat([self._product(up, down, expert).flatten() for expert in range(first, last)])
-            start = done - first * size
-            yield block + products[start : start + block.numel()].to(dtype)
-            done += block.numel()
+
+        def products(first: int, last: int) -> torch.Tensor:
+            return torch.stack([self._product(up, down, expert) for expert in range(first, last)]).to(dtype)
+
+        return _sums(self.base, dtype, products)
 
     def _product(self, up: torch.Tensor, down: torch.Tensor, expert: int) -> torch.Tensor:
         experts = self.shape[0]
         rank = down.shape[0] // experts
         product = up[:, expert::experts] @ down[expert * rank : (expert + 1) * rank] * self.scale
         return product.t() if self.transposed else product
+
+
+def _sums(base: Tensorlike, dtype: torch.dtype, added: Callable[[int, int], torch.Tensor]) -> Iterator[torch.Tensor]:
+    """The blocks of a tensor with what is added to it.
+
+    `added(first, last)` is that of entries of its first dimension, those that a block has a part of.
+    """
+    size, done = max(1, prod(base.shape[1:])), 0
+    for block in base.blocks(dtype):
+        first, last = done // size, -(-(done + block.numel()) // size)
+        start = done - first * size
+        yield (block + added(first, last).flatten()[start : start + block.numel()]).to(dtype)
+        done += block.numel()
 
 
 def _factor(tensor: Tensorlike) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from ir.checkpoint.tensors import Tensorlike
+from ir.checkpoint.tensors import LikeBase, Tensorlike
 
 WeightFormula: TypeAlias = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """The new tensor, from the old one and the tensors of the adapter by the names that its kind has for them."""
@@ -18,20 +18,12 @@ _WIDENED = (torch.float16, torch.bfloat16)  # peft computes with adapters of the
 
 
 @dataclass(frozen=True, eq=False)
-class Retrained:
+class Retrained(LikeBase[Tensorlike]):
     """A tensor as an adapter changes it, which needs the whole of it."""
 
     base: Tensorlike
     parts: Mapping[str, Tensorlike]
     formula: WeightFormula
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.base.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.base.dtype
 
     def read(self, dtype: torch.dtype) -> Tensor:
         parts = {name: widened(part) for name, part in self.parts.items()}
