@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.fx._lazy_graph_module import _use_lazy_graph_module
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
@@ -29,7 +30,7 @@ from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
 from ir.capture.export.padding import padded_as_in_inference
-from ir.capture.export.tracing_questions import tracing_questions
+from ir.capture.export.tracing_questions import look_up_questions, tracing_questions
 from ir.capture.export.types_of_nodes import types_without_functions
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
@@ -312,8 +313,13 @@ class _Whole(nn.Module):
 
 
 def _keep_values(program: ExportedProgram) -> None:
-    """Copy constants that lie in memory of others, as in arrays of NumPy's: it is put back to what it held before."""
+    """Copy constants that lie in memory of others, as in arrays of NumPy's: it is put back to what it held before.
+
+    Raises RuntimeError, in torch's words for other exports, where one has no values.
+    """
     for name, value in program.constants.items():
+        if isinstance(value, FakeTensor):
+            raise RuntimeError(f"a fake tensor in the exported program: {name}")
         if isinstance(value, torch.Tensor) and not value.is_meta and not value.untyped_storage().resizable():
             program.constants[name] = copied(value)
 
@@ -348,6 +354,7 @@ def quiet() -> Iterator[None]:
 
 
 def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -> _Exported:
+    look_up_questions()
     tensors, marks = widen(example.tensors, example.marks), example.marks
     with watched() as questions:
         try:

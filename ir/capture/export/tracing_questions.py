@@ -55,7 +55,6 @@ def tracing_questions(seen: Callable[[torch.Tensor | None, bool], object], examp
         seen(tensor, False)
         return tensor.constant is None
 
-    _know_questions()
     with ExitStack() as patches:
         for name in _QUESTIONS:
             patches.enter_context(patch.object(torch.compiler, name, watching(name, getattr(torch.compiler, name))))
@@ -65,8 +64,11 @@ def tracing_questions(seen: Callable[[torch.Tensor | None, bool], object], examp
 
 
 @cache
-def _know_questions() -> None:
-    """Have Dynamo look torch's questions up now, which it does once: it would take those that stand in for them."""
+def look_up_questions() -> None:
+    """Have Dynamo look up the functions of torch that it knows, which it does once.
+
+    It is called before any is replaced: Dynamo would know what stands in for it, and no longer the function itself.
+    """
     from torch._dynamo import trace_rules  # takes a second to import, which an export does anyway
     from torch._dynamo.variables.torch import TorchInGraphFunctionVariable, tracing_state_functions
 
