@@ -88,6 +88,12 @@ def test_another_recording_is_noted(make: type[nn.Module], how: str) -> None:
     assert {n.where.module for n in graph.nodes} >= {"layers.0.norm", "layers.2.hard"}
 
 
+@pytest.mark.slow
+def test_what_dynamo_derives_itself_without_values_is_recorded_otherwise() -> None:
+    with torch._dynamo.config.patch(trace_autograd_ops=True):
+        assert "after autograd" in recorded(Layers(Gradient)).notes[0]
+
+
 class Curved(nn.Module):
     """Second derivatives of each row."""
 
