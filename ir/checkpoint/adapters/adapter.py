@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ir.checkpoint.adapters.kinds import KINDS, PARTS, LayerAdapter, LayerChange, scale_of
-from ir.checkpoint.adapters.settings import SETTINGS, names_end, read_settings, require_merged
+from ir.checkpoint.adapters.settings import SETTINGS, names_end, read_settings, require_merged, require_names
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.names import own_tensors, renamed_for, unwrapped
 from ir.checkpoint.tensors import Tensorlike
@@ -58,11 +58,14 @@ class Adapter:
         """Open a folder that peft saved.  Raises SourceError for what is missing, and for kinds that are not merged."""
         settings = read_settings(folder)
         require_merged(folder, settings, KINDS)
+        require_names(folder, settings)
         file = next((folder / name for name in _FILES if (folder / name).is_file()), None)
         if file is None:
             raise SourceError(f"{folder} has {SETTINGS} and no {' or '.join(_FILES)}; fetch it")
         tables = [table for table in read_checkpoint(file).values() if table]
-        if len(tables) != 1:
+        if not tables:
+            raise SourceError(f"{file} holds no tensors; fetch it again, or save the adapter with save_pretrained")
+        if len(tables) > 1:
             raise SourceError(
                 f"{file} has {len(tables)} dicts of tensors in place of an adapter's one; save it with save_pretrained"
             )
@@ -92,12 +95,19 @@ class Adapter:
     def _check_sizes(self, own: Mapping[str, torch.Tensor], whole: Mapping[str, Tensorlike]) -> None:
         """Raise SourceError for a tensor that replaces one of another size, as after tokens were added."""
         for name, tensor in whole.items():
-            if tuple(tensor.shape) != tuple(own[name].shape):
-                raise SourceError(
-                    f"{self.path} replaces {name} of {list(own[name].shape)} by one of {list(tensor.shape)}: give the "
-                    f"base the size that it was trained with, as model.resize_token_embeddings({tensor.shape[0]}) "
-                    "does, and save it"
+            wanted, found = tuple(own[name].shape), tuple(tensor.shape)
+            if found == wanted:
+                continue
+            grown = len(found) == 2 and found[1:] == wanted[1:]
+            raise SourceError(
+                f"{self.path} replaces {name} of {list(wanted)} by one of {list(found)}: "
+                + (
+                    "give the base the size that it was trained with, as "
+                    f"model.resize_token_embeddings({found[0]}) does, and save it"
+                    if grown
+                    else "it is the adapter of another model"
                 )
+            )
 
     def shared(self, model: nn.Module, tensors: Mapping[str, Tensorlike]) -> str:
         """A note on the weights that the model has under other names, too; empty where no such one is adapted.
@@ -172,6 +182,7 @@ class Adapter:
             if (found := _SHARED.fullmatch(name)) is not None:
                 shared[found[1]] = tensor
             elif (found := _PART.fullmatch(name)) is not None:
+                self._require_floats(name, tensor)
                 around = found["around"].count(".base_layer")
                 part = found["part"].replace("_embedding", "") + (found["bias"] or "")
                 layers[found["path"], around][part] = tensor
@@ -180,6 +191,11 @@ class Adapter:
                 whole[_SAVED.sub(".", name)] = tensor
         found = layers.items()
         return [LayerParts(path, n, path in embeddings, {**parts, **shared}) for (path, n), parts in found], whole
+
+    def _require_floats(self, name: str, tensor: Tensorlike) -> None:
+        if not tensor.dtype.is_floating_point:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise SourceError(f"{self.path} has {name} in {kind}, and adapters are trained in floats; save it again")
 
     def _changes(
         self, model: nn.Module, layers: Iterable[LayerParts], own: Mapping[str, torch.Tensor]

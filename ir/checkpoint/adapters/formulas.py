@@ -24,7 +24,7 @@ def decomposed(weight: Tensor, parts: AdapterParts, *, scale: float, across: boo
 
 def biased(bias: Tensor, parts: AdapterParts, *, scale: float) -> Tensor:
     """LoRA's own bias, added to the layer's."""
-    return bias + parts["lora_B.bias"] * scale
+    return bias + parts["lora_B.bias"].view(bias.shape) * scale
 
 
 def with_tokens(weight: Tensor, parts: AdapterParts, *, tokens: Sequence[int]) -> Tensor:
@@ -35,8 +35,9 @@ def with_tokens(weight: Tensor, parts: AdapterParts, *, tokens: Sequence[int]) -
 
 def singular(weight: Tensor, parts: AdapterParts, *, scale: float, across: bool) -> Tensor:
     """AdaLoRA: a product with singular values between its factors.  Zhang et al. 2023, https://arxiv.org/abs/2303.10512"""
-    product = parts["lora_B"] @ (parts["lora_A"] * parts["lora_E"]) * scale
-    return weight + (product.t() if across else product)
+    values = parts["lora_E"].view(parts["lora_B"].shape[1], 1)
+    product = parts["lora_B"] @ (parts["lora_A"] * values) * scale
+    return weight + (product.t() if across else product).reshape(weight.shape)
 
 
 def of_hadamard(weight: Tensor, parts: AdapterParts, *, scale: float) -> Tensor:
@@ -66,7 +67,7 @@ def _rebuilt(parts: AdapterParts, core: str, first: str, second: str) -> Tensor:
 def scaled(weight: Tensor, parts: AdapterParts, *, dim: int) -> Tensor:
     """IA3: the slices of a dimension multiplied with a factor each.  Liu et al. 2022, https://arxiv.org/abs/2205.05638"""
     factors = parts["ia3_l"].flatten()
-    return weight * factors.view([-1 if i == dim else 1 for i in range(weight.dim())])
+    return weight * factors.view([size if i == dim else 1 for i, size in enumerate(weight.shape)])
 
 
 def of_shared(weight: Tensor, parts: AdapterParts, *, across: bool, sizes: tuple[int, int]) -> Tensor:
@@ -107,11 +108,12 @@ def _orthonormal(vectors: Tensor) -> Tensor:
     return torch.cat(made, dim=1)
 
 
-def rotated(weight: Tensor, parts: AdapterParts, *, terms: int, most: float, across: bool) -> Tensor:
+def rotated(weight: Tensor, parts: AdapterParts, *, terms: int, most: float, shared: bool, across: bool) -> Tensor:
     """OFT: the inputs rotated in blocks.  Qiu et al. 2023, https://arxiv.org/abs/2306.07280
 
     The tensor has, for each block, the elements above the diagonal of a skew matrix, whose Cayley transform rotates:
     `terms` of its series, or 0 for the exact one.  `most`: the longest of these matrices in sum, where it is limited.
+    `shared`: whether all blocks are rotated alike.
     """
     above = parts["oft_R"]
     size = round((1 + (1 + 8 * above.shape[1]) ** 0.5) / 2)
@@ -124,7 +126,9 @@ def rotated(weight: Tensor, parts: AdapterParts, *, terms: int, most: float, acr
         lengths = skew.norm(dim=(1, 2), keepdim=True)
         skew = torch.where(lengths <= limit, skew, limit * (skew / lengths))
     inputs = weight if across else weight.flatten(1).t()
-    blocks = _rotations(skew, terms).expand(len(inputs) // size, size, size)
+    blocks = _rotations(skew, terms)
+    if shared:
+        blocks = blocks.expand(len(inputs) // size, size, size)
     turned = torch.block_diag(*blocks) @ inputs.to(skew.dtype)
     return turned if across else turned.t().reshape(weight.shape)
 

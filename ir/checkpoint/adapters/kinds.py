@@ -66,7 +66,7 @@ class LayerAdapter:
         held = ", ".join(f"{name} {list(part.shape)}" for name, part in self.parts.items())
         try:
             fits = whole.shape_made() == tuple(base.shape)
-        except (KeyError, RuntimeError, IndexError, ValueError, NotImplementedError):
+        except (KeyError, RuntimeError, IndexError, TypeError, ValueError, NotImplementedError):
             fits = False
         if not fits:
             raise SourceError(
@@ -145,7 +145,7 @@ def tokens(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
         given = next((ids for name, ids in given.items() if names_end([name], of.path)), None) or (
             next(iter(given.values())) if len(given) == 1 else None  # a head that is the embeddings, too
         )
-    rows = of.parts[_TOKENS].shape[0]
+    rows = prod(of.parts[_TOKENS].shape[:1])
     if not isinstance(given, list) or len(given) != rows or not all(type(i) is int and i >= 0 for i in given):
         raise SourceError(f"{of.file / SETTINGS} does not say which {rows} tokens of {of.path} were trained; fetch it")
 
@@ -164,7 +164,7 @@ def adalora(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
     alpha, first = of.settings.get("lora_alpha", 8), of.settings.get("init_r", 12)
     if not all(isinstance(x, int | float) for x in (alpha, first)):
         raise SourceError(f"{of.file / SETTINGS} gives no scale (init_r, lora_alpha); fetch it")
-    rank = of.parts["lora_A"].shape[0] if "lora_A" in of.parts else 0
+    rank = prod(of.parts["lora_A"].shape[:1]) if "lora_A" in of.parts else 0
     scale = (alpha if alpha > 0 else float(rank)) / (first + 1e-5)
     yield "weight", partial(of.retrained, partial(formulas.singular, scale=scale, across=of.across))
 
@@ -203,6 +203,8 @@ def vera(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
 
 
 def hra(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
+    """Reflected inputs."""
+    require_rank(of.file, of.settings, of.key, prod(of.parts["hra_u"].shape[1:]))
     yield "weight", partial(of.retrained, partial(formulas.reflected, orthogonal=bool(of.settings.get("apply_GS"))))
 
 
@@ -219,8 +221,9 @@ def oft(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
     if series and (type(terms) is not int or terms < 1):
         raise SourceError(f"{of.file / SETTINGS} does not say how many terms of the series rotate; fetch it")
     most = of.settings.get("eps", 6e-5) if of.settings.get("coft") else 0.0
-    across = lies_across(of.layer)
-    yield "weight", partial(of.retrained, partial(formulas.rotated, terms=terms, most=most, across=across))
+    across, shared = lies_across(of.layer), bool(of.settings.get("block_share"))
+    formula = partial(formulas.rotated, terms=terms, most=most, shared=shared, across=across)
+    yield "weight", partial(of.retrained, formula)
 
 
 def whole(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:

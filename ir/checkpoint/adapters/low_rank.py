@@ -34,12 +34,12 @@ class Adapted(LikeBase[Tensorlike]):
         return (*columns, rows) if self.transposed else (rows, *columns)
 
     def read(self, dtype: torch.dtype) -> torch.Tensor:
-        up, down = map(_factor, (self.up, self.down))
+        up, down = _factor(self.up, dtype), _factor(self.down, dtype)
         return (self.base.read(dtype) + self._rows(up, down, 0, self.shape[0], dtype).view(self.shape)).to(dtype)
 
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         """The elements in order, with those rows of the product in memory that a block of the weight has a part of."""
-        up, down = map(_factor, (self.up, self.down))
+        up, down = _factor(self.up, dtype), _factor(self.down, dtype)
         return _sums(self.base, dtype, lambda first, last: self._rows(up, down, first, last, dtype))
 
     def _rows(self, up: torch.Tensor, down: torch.Tensor, first: int, last: int, dtype: torch.dtype) -> torch.Tensor:
@@ -71,7 +71,7 @@ class AdaptedExperts(LikeBase[Tensorlike]):
 
     def blocks(self, dtype: torch.dtype) -> Iterator[torch.Tensor]:
         """The elements in order, with the products of those experts in memory that a block has a part of."""
-        up, down = map(_factor, (self.up, self.down))
+        up, down = _factor(self.up, dtype), _factor(self.down, dtype)
 
         def products(first: int, last: int) -> torch.Tensor:
             return torch.stack([self._product(up, down, expert) for expert in range(first, last)]).to(dtype)
@@ -98,5 +98,5 @@ def _sums(base: Tensorlike, dtype: torch.dtype, added: Callable[[int, int], torc
         done += block.numel()
 
 
-def _factor(tensor: Tensorlike) -> torch.Tensor:
-    return widened(tensor).flatten(1)
+def _factor(tensor: Tensorlike, dtype: torch.dtype) -> torch.Tensor:
+    return widened(tensor, dtype).flatten(1)

@@ -14,8 +14,6 @@ from ir.checkpoint.tensors import LikeBase, Tensorlike
 WeightFormula: TypeAlias = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """The new tensor, from the old one and the tensors of the adapter by the names that its kind has for them."""
 
-_WIDENED = (torch.float16, torch.bfloat16)  # peft computes with adapters of these dtypes in float32
-
 
 @dataclass(frozen=True, eq=False)
 class Retrained(LikeBase[Tensorlike]):
@@ -26,7 +24,7 @@ class Retrained(LikeBase[Tensorlike]):
     formula: WeightFormula
 
     def read(self, dtype: torch.dtype) -> Tensor:
-        parts = {name: widened(part) for name, part in self.parts.items()}
+        parts = {name: widened(part, dtype) for name, part in self.parts.items()}
         return self.formula(self.base.read(dtype), parts).to(dtype).contiguous()
 
     def blocks(self, dtype: torch.dtype) -> Iterator[Tensor]:
@@ -38,6 +36,6 @@ class Retrained(LikeBase[Tensorlike]):
         return tuple(self.formula(torch.empty(self.base.shape, device="meta"), parts).shape)
 
 
-def widened(part: Tensorlike) -> Tensor:
-    """A tensor of an adapter, in the dtype that peft computes with."""
-    return part.read(torch.float32 if part.dtype in _WIDENED else part.dtype)
+def widened(part: Tensorlike, dtype: torch.dtype) -> Tensor:
+    """A tensor of an adapter, in the dtype that peft computes with for a weight of `dtype`."""
+    return part.read(torch.float64 if dtype is torch.float64 else torch.float32)

@@ -22,6 +22,9 @@ _BY_HAND = (
 _OF_INPUTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "ADAPTION_PROMPT")
 """Kinds that change what layers are given, and no weights."""
 
+_NAMES = ("target_modules", "exclude_modules", "target_parameters", "feedforward_modules", "modules_to_save")
+"""The settings that name modules or parameters: by a list, or one regular expression."""
+
 _NOT_DONE = {
     "layer_replication": "LoRA over repeated layers",
     "alora_invocation_tokens": "aLoRA",
@@ -57,6 +60,25 @@ def require_merged(folder: Path, settings: Mapping[str, Any], kinds: Iterable[st
     if fault := _not_done(settings, kinds):
         how = NO_WEIGHTS if fault in _OF_INPUTS else _BY_HAND
         raise SourceError(f"{folder} has a {fault} adapter, which is not merged: {how}")
+
+
+def require_names(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raise SourceError where settings that name modules hold neither a list of names nor a regular expression."""
+    for key in _NAMES:
+        if fault := _no_names(settings.get(key)):
+            raise SourceError(f"{folder / SETTINGS} names no modules by {key}: {fault}; fetch it, or write it anew")
+
+
+def _no_names(named: Any) -> str:
+    """A fault of the value of a setting; empty where it names modules, or none."""
+    if isinstance(named, str):
+        try:
+            re.compile(named)
+        except re.error as e:
+            return f"{named!r} is no regular expression ({e})"
+        return ""
+    good = named is None or (isinstance(named, list) and all(isinstance(name, str) for name in named))
+    return "" if good else f"{named!r} is no list of names"
 
 
 def _not_done(settings: Mapping[str, Any], kinds: Iterable[str]) -> str:

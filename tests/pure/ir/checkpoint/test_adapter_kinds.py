@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,57 +15,9 @@ from torch import Tensor, nn
 from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.adapters.formulas import of_kronecker
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.checkpoint.tensors import Held, Tensorlike
+from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
-
-
-class Conv1D(nn.Module):
-    """A linear layer whose weight is [inputs, outputs], as transformers has it."""
-
-    def __init__(self, rows: int, columns: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(columns, rows))
-
-
-class Experts(nn.Module):
-    def __init__(self, across: bool = False) -> None:
-        super().__init__()
-        shapes = ((2, 4, 6), (2, 3, 4)) if across else ((2, 6, 4), (2, 4, 3))
-        self.up, self.down = (nn.Parameter(torch.randn(shape)) for shape in shapes)
-        self.is_transposed = across
-
-
-class Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.head = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
-        self.q, self.conv = nn.Linear(4, 6), nn.Conv2d(4, 3, 2)
-        self.across = Conv1D(6, 4)
-        self.norm = nn.LayerNorm(4)
-        self.experts, self.turned = Experts(), Experts(across=True)
-
-
-def merged(folder: Path, parts: Mapping[str, Tensor], kind: str, **settings: Any) -> dict[str, tuple[Tensor, Tensor]]:
-    """The tensors that an adapter changes in the model: as they were, and as they are."""
-    torch.manual_seed(1)
-    model = Model()
-    save_file(model.state_dict(), folder / "model.safetensors")
-    save_file({f"base_model.{name}": t for name, t in parts.items()}, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": kind, **settings}))
-    held = Checkpoint.open(folder)
-    found = Adapter.open(folder).merged(model, held.tensors)
-    return {name: (held[name], _read(t)) for name, t in found.items() if t is not held.tensors[name]}
-
-
-def _read(tensor: Tensorlike) -> Tensor:
-    whole = tensor.read(torch.float32)
-    assert torch.equal(torch.cat([*tensor.blocks(torch.float32)]), whole.flatten())
-    return whole
-
-
-def random(*shape: int) -> Tensor:
-    return torch.randn(shape)
-
+from tests.support.adapter_folders import LayersToAdapt, merged, random
 
 LORA: dict[str, Any] = {"r": 2, "lora_alpha": 6}
 
@@ -124,6 +75,49 @@ def test_a_table_with_tokens_more_is_named(tmp_path: Path) -> None:
     size = r"replaces embed.weight of \[5, 4\] by one of \[7, 4\]: give the base the size .*embeddings\(7\) does"
     with pytest.raises(SourceError, match=size):
         merged(tmp_path, {"model.embed.weight": random(7, 4)}, "LORA", **LORA)
+
+
+def test_a_norm_of_another_size_is_that_of_another_model(tmp_path: Path) -> None:
+    for shape in ((7,), (), (4, 1)):
+        with pytest.raises(SourceError, match=r"norm.weight of \[4\] by one of .*: it is the adapter of another model"):
+            merged(tmp_path, {"model.norm.weight": random(*shape)}, "LORA", **LORA)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float8_e4m3fn, torch.bfloat16])
+def test_factors_are_multiplied_in_float32_whatever_floats_they_are_stored_in(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    parts = {"model.q.lora_A.weight": random(2, 4).to(dtype), "model.q.lora_B.weight": random(6, 2)}
+    before, after = merged(tmp_path, parts, "LORA", **LORA)["q.weight"]
+    product = parts["model.q.lora_B.weight"] @ parts["model.q.lora_A.weight"].float()
+    torch.testing.assert_close(after, before + 3 * product)
+    wide = {name: Held(t.double()) for name, t in LayersToAdapt().state_dict().items()}
+    found = Adapter.open(tmp_path).merged(LayersToAdapt(), wide)["q.weight"].read(torch.float64)
+    twice = parts["model.q.lora_B.weight"].double() @ parts["model.q.lora_A.weight"].double()
+    assert torch.equal(found, wide["q.weight"].tensor + 3 * twice)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool, torch.complex64])
+def test_factors_that_are_no_floats_are_named(dtype: torch.dtype, tmp_path: Path) -> None:
+    parts = {"model.q.lora_A.weight": random(2, 4), "model.q.lora_B.weight": random(6, 2).to(dtype)}
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(SourceError, match=rf"has q.lora_B.weight in {kind}, and adapters are trained in floats; save"):
+        merged(tmp_path, parts, "LORA", **LORA)
+
+
+@pytest.mark.parametrize(
+    ("named", "fault"),
+    [
+        (7, "7 is no list of names"),
+        ([7], r"\[7\] is no list of names"),
+        ({"a": 1}, "{'a': 1} is no list of names"),
+        ("(", r"'\(' is no regular expression \(missing \)"),
+    ],
+)
+@pytest.mark.parametrize("key", ["feedforward_modules", "target_parameters", "target_modules"])
+def test_settings_that_name_no_modules_are_named(key: str, named: Any, fault: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=rf"adapter_config.json names no modules by {key}: {fault}.*; fetch it, or"):
+        merged(tmp_path, {"model.q.ia3_l": random(6, 1)}, "IA3", **{key: named})
 
 
 def test_the_bias_of_lora_is_scaled_and_added(tmp_path: Path) -> None:
@@ -229,8 +223,8 @@ def test_the_product_for_an_embedding_is_rounded_before_it_is_added(tmp_path: Pa
     parts = {"model.embed.lora_embedding_A": random(2, 5), "model.embed.lora_embedding_B": random(4, 2)}
     parts |= {"model.q.lora_A.weight": random(2, 4), "model.q.lora_B.weight": random(6, 2)}
     merged(tmp_path, parts, "LORA", **LORA)
-    held = {name: Held(tensor.bfloat16()) for name, tensor in Model().state_dict().items()}
-    found = {name: t.read(torch.bfloat16) for name, t in Adapter.open(tmp_path).merged(Model(), held).items()}
+    held = {name: Held(tensor.bfloat16()) for name, tensor in LayersToAdapt().state_dict().items()}
+    found = {name: t.read(torch.bfloat16) for name, t in Adapter.open(tmp_path).merged(LayersToAdapt(), held).items()}
     table = 3.0 * (parts["model.embed.lora_embedding_B"] @ parts["model.embed.lora_embedding_A"]).t()
     assert torch.equal(found["embed.weight"], held["embed.weight"].read(torch.bfloat16) + table.bfloat16())
     product = 3.0 * (parts["model.q.lora_B.weight"] @ parts["model.q.lora_A.weight"])
@@ -244,6 +238,14 @@ def test_the_product_for_an_embedding_is_rounded_before_it_is_added(tmp_path: Pa
         ("LORA", {"q.lora_A.weight": (), "q.lora_B.weight": (6, 2)}, LORA),
         ("LORA", {"q.lora_A.weight": (), "q.lora_B.weight": (6, 2), "q.lora_magnitude_vector": (6,)}, LORA),
         ("OFT", {"q.oft_R.weight": (2, 5)}, {"use_cayley_neumann": False}),
+        ("OFT", {"q.oft_R.weight": (1, 1)}, {"use_cayley_neumann": False}),
+        ("HRA", {"q.hra_u": ()}, {"r": 1}),
+        ("HRA", {"q.hra_u": (4, 1)}, {"r": 2}),
+        ("IA3", {"q.ia3_l": (1,)}, {}),
+        ("LORA", {"q.lora_A.weight": (2, 4), "q.lora_B.weight": (6, 2), "q.lora_B.bias": ()}, LORA),
+        ("ADALORA", {"q.lora_A": (2, 4), "q.lora_B": (6, 2), "q.lora_E": ()}, {"init_r": 2}),
+        ("ADALORA", {"q.lora_A": (), "q.lora_B": (6, 2), "q.lora_E": (2, 1)}, {"init_r": 2}),
+        ("TRAINABLE_TOKENS", {"embed.trainable_tokens_delta": ()}, {"token_indices": [1]}),
     ],
 )
 def test_parts_of_odd_shapes_are_refused(
@@ -281,7 +283,7 @@ def test_vera_takes_a_part_of_the_random_matrices(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orthogonal", [False, True])
 def test_hra_reflects_the_inputs(orthogonal: bool, tmp_path: Path) -> None:
     normals = random(4, 2)
-    before, after = merged(tmp_path, {"model.q.hra_u": normals}, "HRA", apply_GS=orthogonal)["q.weight"]
+    before, after = merged(tmp_path, {"model.q.hra_u": normals}, "HRA", r=2, apply_GS=orthogonal)["q.weight"]
     planes = torch.linalg.qr(normals)[0] if orthogonal else nn.functional.normalize(normals, dim=0)
     expected = before
     for plane in planes.t():
@@ -293,7 +295,10 @@ def test_hra_reflects_the_inputs(orthogonal: bool, tmp_path: Path) -> None:
 def test_oft_rotates_the_inputs_in_blocks(settings: dict[str, Any], tmp_path: Path) -> None:
     small = 0.01 if settings.get("peft_version") else 0.5
     parts = {"model.q.oft_R.weight": random(2, 1) * small, "model.across.oft_R.weight": random(1, 1) * small}
-    found = merged(tmp_path, parts, "OFT", **settings)
+    found = merged(tmp_path, {name: t for name, t in parts.items() if "across" not in name}, "OFT", **settings)
+    found |= merged(
+        tmp_path, {name: t for name, t in parts.items() if "across" in name}, "OFT", block_share=True, **settings
+    )
     way = 1 if settings.get("peft_version") else -1  # the exact transform rotates the other way, in peft too
 
     def rotation(s: Tensor) -> Tensor:

@@ -139,7 +139,11 @@ def test_an_adapter_in_a_dict_is_read_and_one_without_tensors_refused(tmp_path: 
     file.unlink()
     assert len(Adapter.open(tmp_path).tensors) == 9
     torch.save({"epoch": 3}, tmp_path / "adapter_model.bin")
-    with pytest.raises(SourceError, match=r"adapter_model.bin has 0 dicts of tensors in place of an adapter's one; s"):
+    with pytest.raises(SourceError, match=r"adapter_model.bin holds no tensors; fetch it again, or save the adapter"):
+        Adapter.open(tmp_path)
+    two = {"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}}
+    torch.save(two, tmp_path / "adapter_model.bin")
+    with pytest.raises(SourceError, match=r"adapter_model.bin has 2 dicts of tensors in place of an adapter's one; s"):
         Adapter.open(tmp_path)
 
 
