@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ir.checkpoint.adapters.kinds import KINDS, PARTS, LayerAdapter, LayerChange, scale_of
+from ir.checkpoint.adapters.kinds.known import INDICES, KINDS, PARTS, SHARED
+from ir.checkpoint.adapters.layer import LayerAdapter, LayerChange, scale_of
 from ir.checkpoint.adapters.settings import SETTINGS, names_end, read_settings, require_merged, require_names
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.names import own_tensors, renamed_for, unwrapped
@@ -21,11 +22,12 @@ from ir.checkpoint.ties import alike_names
 from ir.errors import SourceError
 
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
+_NAMED = "|".join(part.replace("_", "(_embedding)?_", 1) for part in sorted(PARTS))
 _PART = re.compile(
-    rf"(?P<path>.+?)(?P<around>(\.base_layer)*)\.(token_adapter\.)?(?P<part>{'|'.join(PARTS)}|lora_embedding_[AB])"
-    r"(\.default)?(\.weight|(?P<bias>\.bias))?"
+    rf"(?P<path>.+?)(?P<around>(\.base_layer)*)\.(token_adapter\.)?(?P<part>{_NAMED})(\.default)?"
+    r"(\.weight|(?P<bias>\.bias))?"
 )
-_SHARED = re.compile(r"base_model\.(vera_[AB])(\.default)?")
+_SHARED = re.compile(rf"base_model\.({'|'.join(sorted(SHARED))})(\.default)?")
 _SAVED = re.compile(r"\.(modules_to_save(\.default)?|(token_adapter\.)?base_layer|ln_tuning_layers(\.default)?)\.")
 
 
@@ -171,7 +173,7 @@ class Adapter:
         path, (rows, columns) = name.removesuffix(".weight"), table[name].shape
         kind = nn.Embedding if layer.embedding else nn.Linear
         of = LayerAdapter(self.path, self.settings, path, kind(columns, rows, device="meta"), layer.parts)
-        changes = {f"{path}.{attribute}": change for attribute, change in KINDS[self.kind](of)}
+        changes = {f"{path}.{attribute}": change for attribute, change in KINDS[self.kind].changes(of)}
         return {name: change(table[name]) for name, change in changes.items()} if changes.keys() <= table.keys() else {}
 
     def _sorted(self, own: Iterable[str]) -> tuple[list[LayerParts], dict[str, Tensorlike]]:
@@ -182,9 +184,10 @@ class Adapter:
             if (found := _SHARED.fullmatch(name)) is not None:
                 shared[found[1]] = tensor
             elif (found := _PART.fullmatch(name)) is not None:
-                self._require_floats(name, tensor)
                 around = found["around"].count(".base_layer")
                 part = found["part"].replace("_embedding", "") + (found["bias"] or "")
+                if part not in INDICES:
+                    self._require_floats(name, tensor)
                 layers[found["path"], around][part] = tensor
                 embeddings |= {found["path"]} if "_embedding" in found["part"] else set()
             else:
@@ -205,7 +208,7 @@ class Adapter:
             attribute = self._attribute(layer, own)
             module = model.get_submodule(layer.path)
             of = LayerAdapter(self.path, self.settings, layer.path, module, layer.parts, attribute)
-            for name, change in KINDS[self.kind](of):
+            for name, change in KINDS[self.kind].changes(of):
                 yield f"{layer.path}.{name}", change
 
     def _attribute(self, layer: LayerParts, own: Iterable[str]) -> str:

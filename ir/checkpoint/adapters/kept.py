@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ir.checkpoint.adapters.adapter import Adapter
-from ir.checkpoint.adapters.kinds import require_rank
+from ir.checkpoint.adapters.layer import require_rank
 from ir.checkpoint.adapters.low_rank import Adapted
 from ir.checkpoint.quantized.transposed import lies_across
 from ir.checkpoint.tensors import Tensorlike

@@ -11,8 +11,15 @@ from torch import Tensor
 
 from ir.checkpoint.tensors import LikeBase, Tensorlike
 
-WeightFormula: TypeAlias = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
-"""The new tensor, from the old one and the tensors of the adapter by the names that its kind has for them."""
+AdapterParts: TypeAlias = Mapping[str, Tensor]
+"""The tensors that an adapter has for a layer, by the names of their parts."""
+
+WeightFormula: TypeAlias = Callable[..., Tensor]
+"""The new tensor, from the old one and those that the adapter has for it."""
+
+
+class NoFit(ValueError):
+    """A tensor of an adapter that does not fit the weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,3 +46,13 @@ class Retrained(LikeBase[Tensorlike]):
 def widened(part: Tensorlike, dtype: torch.dtype) -> Tensor:
     """A tensor of an adapter, in the dtype that peft computes with for a weight of `dtype`."""
     return part.read(torch.float64 if dtype is torch.float64 else torch.float32)
+
+
+def increased(weight: Tensor, added: Tensor) -> Tensor:
+    """A weight with what is added to it, whose dimensions but the first may be one.
+
+    Raises NoFit where it has another number of rows, so that none is repeated to fit.
+    """
+    if added.shape[:1] != weight.shape[:1]:
+        raise NoFit(f"{list(added.shape)} is added to {list(weight.shape)}")
+    return weight + added.reshape(weight.shape)

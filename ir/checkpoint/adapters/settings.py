@@ -29,7 +29,6 @@ _NOT_DONE = {
     "layer_replication": "LoRA over repeated layers",
     "alora_invocation_tokens": "aLoRA",
     "use_qalora": "QALoRA",
-    "use_bdlora": "BD-LoRA",
     "arrow_config": "Arrow",
     "kasa_config": "KaSA",
     "velora_config": "VeLoRA",

@@ -5,6 +5,7 @@ training   files and folders of training, for a module of the user's
 folders    folders of transformers, as they are saved, renamed, fetched and left
 pictures   folders of models for texts with images
 adapters   adapters that peft saves, beside the weights of a Llama
+merging    what adapters of each kind make of a weight
 libraries  folders that timm, open_clip and diffusers write
 pipelines  pipelines of diffusers, which run their own loop around stages
 """

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.zoo.checkpoints import merging
 from tests.zoo.checkpoints.folders import configured, folder_of
 from tests.zoo.checkpoints.kinds import Kind, llama
-
-Parts = dict[str, torch.Tensor]
 
 
 def adapter(**settings: Any) -> Callable[[Path], Any]:
@@ -37,12 +36,21 @@ def adapter(**settings: Any) -> Callable[[Path], Any]:
     return change
 
 
-def of_kind(kind: str, change: Callable[[torch.Tensor], tuple[torch.Tensor, Parts]], **settings: Any) -> Any:
-    """Write an adapter of another kind: `change` returns a layer's new weight and the adapter's tensors for it."""
+def of_kind(
+    kind: str,
+    change: Callable[[torch.Tensor], tuple[torch.Tensor, merging.Parts]],
+    shared: Mapping[str, torch.Tensor] | None = None,
+    **settings: Any,
+) -> Any:
+    """Write an adapter of another kind: `change` returns a layer's new weight and the adapter's tensors for it.
+
+    `shared`: the adapter's tensors for all layers.
+    """
 
     def write(folder: Path) -> Any:
         torch.manual_seed(1)
         merged, tensors = pickle.loads(pickle.dumps(llama())), {}
+        tensors |= {f"base_model.{name}": tensor for name, tensor in (shared or {}).items()}
         for i, layer in enumerate(merged.model.layers):
             with torch.no_grad():
                 weight, parts = change(layer.self_attn.q_proj.weight.clone())
@@ -54,43 +62,6 @@ def of_kind(kind: str, change: Callable[[torch.Tensor], tuple[torch.Tensor, Part
         return merged
 
     return write
-
-
-def dora(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
-    down, up, lengths = torch.randn(4, 32), torch.randn(32, 4), torch.rand(32)
-    whole = weight + up @ down * 2.0
-    parts = {"lora_A.weight": down, "lora_B.weight": up, "lora_magnitude_vector": lengths}
-    return lengths[:, None] / whole.norm(dim=1, keepdim=True) * whole, parts
-
-
-def adalora(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
-    down, up, values = torch.randn(4, 32), torch.randn(32, 4), torch.randn(4, 1)
-    return weight + up @ (down * values) * (8 / (4 + 1e-5)), {"lora_A": down, "lora_B": up, "lora_E": values}
-
-
-def loha(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
-    ups, downs = torch.randn(2, 32, 4), torch.randn(2, 4, 32)
-    parts = {f"hada_w{i + 1}_{x}": m[i].clone() for x, m in (("a", ups), ("b", downs)) for i in range(2)}
-    return weight + (ups @ downs).prod(0) * 2.0, parts
-
-
-def lokr(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
-    one, other = torch.randn(4, 4), torch.randn(8, 8)
-    return weight + torch.kron(one, other) * 2.0, {"lokr_w1": one, "lokr_w2": other}
-
-
-def ia3(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
-    factors = torch.rand(32, 1)
-    return weight * factors, {"ia3_l": factors}
-
-
-def oft(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
-    angles = torch.randn(16, 1)
-    blocks = []
-    for angle in angles.flatten():
-        skew = torch.tensor([[0.0, angle], [-angle, 0.0]])
-        blocks.append(torch.linalg.inv(torch.eye(2) + skew) @ (torch.eye(2) - skew))
-    return weight @ torch.block_diag(*blocks).t(), {"oft_R.weight": angles}
 
 
 def tokens(folder: Path) -> Any:
@@ -156,8 +127,8 @@ ADAPTERS: dict[str, Kind] = {
     "LoRA beside the weights": folder_of(adapter()),
     "LoRA with a scale over the root of the rank": folder_of(adapter(use_rslora=True, lora_alpha=4)),
     "LoRA beside the weights, with `--adapter keep`": folder_of(adapter(), adapter="keep"),
-    "DoRA": folder_of(of_kind("LORA", dora, use_dora=True)),
-    "IA3": folder_of(of_kind("IA3", ia3)),
+    "DoRA": folder_of(of_kind("LORA", merging.dora, use_dora=True)),
+    "IA3": folder_of(of_kind("IA3", merging.ia3)),
     "prompt tuning": folder_of(adapter(peft_type="PROMPT_TUNING"), refused=True),
     "LoRA with a head of its own": folder_of(saved_whole),
     "LoRA with a head of its own, of a model that ties that": folder_of(untied),
@@ -167,12 +138,24 @@ ADAPTERS: dict[str, Kind] = {
     "LoRA of another rank than its settings say": folder_of(adapter(r=8), refused=True),
     "LoRA with tokens more": folder_of(with_more_tokens, refused=True),
     "LoRA with rows of single tokens": folder_of(tokens),
-    "AdaLoRA": folder_of(of_kind("ADALORA", adalora, init_r=4)),
-    "LoHa": folder_of(of_kind("LOHA", loha)),
-    "LoKr": folder_of(of_kind("LOKR", lokr)),
-    "OFT": folder_of(of_kind("OFT", oft, use_cayley_neumann=False)),
+    "AdaLoRA": folder_of(of_kind("ADALORA", merging.adalora, init_r=4)),
+    "LoHa": folder_of(of_kind("LOHA", merging.loha)),
+    "LoKr": folder_of(of_kind("LOKR", merging.lokr)),
+    "OFT": folder_of(of_kind("OFT", merging.oft, use_cayley_neumann=False)),
     "VeRA without its random matrices": folder_of(adapter(peft_type="VERA"), refused=True),
-    "BOFT": folder_of(adapter(peft_type="BOFT"), refused=True),
+    "BOFT": folder_of(of_kind("BOFT", merging.boft)),
+    "RoAd": folder_of(of_kind("ROAD", merging.road, group_size=2)),
+    "HiRA": folder_of(of_kind("HIRA", merging.hira)),
+    "DeLoRA": folder_of(of_kind("DELORA", merging.delora)),
+    "GraLoRA": folder_of(of_kind("GRALORA", merging.gralora)),
+    "VB-LoRA": folder_of(of_kind("VBLORA", merging.vblora, shared=merging.VECTORS, topk=2)),
+    "RandLoRA": folder_of(of_kind("RANDLORA", merging.randlora, shared=merging.MATRICES, randlora_alpha=8)),
+    "BD-LoRA": folder_of(of_kind("LORA", merging.bdlora, use_bdlora={"target_modules_bd_a": ["q"], "nblocks": 2})),
+    "MiSS": folder_of(of_kind("MISS", merging.miss)),
+    "SHiRA": folder_of(of_kind("SHIRA", merging.shira)),
+    "FourierFT": folder_of(of_kind("FOURIERFT", merging.fourierft, n_frequency=3, scaling=300, random_loc_seed=9)),
+    "C3A": folder_of(of_kind("C3A", merging.c3a)),
+    "WaveFT": folder_of(adapter(peft_type="WAVEFT"), refused=True),
     "LoRA begun by PiSSA": folder_of(adapter(init_lora_weights="pissa"), refused=True),
     "prefix tuning": folder_of(adapter(peft_type="PREFIX_TUNING"), refused=True),
 }

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ir.checkpoint.adapters.adapter import Adapter
-from ir.checkpoint.adapters.formulas import of_kronecker
+from ir.checkpoint.adapters.kinds.products import of_kronecker
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
