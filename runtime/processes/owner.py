@@ -6,6 +6,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -134,7 +135,7 @@ class StageProcesses:
         here, there = MessageSocket.pair()
         device = self._places.devices[self._places.processes.index(number)]
         try:
-            process = start_member(there, device, self._job.threads, self._ahead)
+            process = start_member(there, device, self._job.threads, partial(self._begin_import, number))
         except BaseException:
             for end in (here, there):
                 end.close()
@@ -143,10 +144,11 @@ class StageProcesses:
         started.order(replace(self._job, number=number))
         return started
 
-    def _ahead(self) -> None:
+    def _begin_import(self, number: int) -> None:
         """Begin what a process can do before it knows of its stages."""
-        if self._job.speed.imports_compiler(self._job.folder, self._places.manifest):
-            begin_import(bytecode_folder(self._job.folder))
+        devices = {i: self._places.devices[i] for i in self._stages(number)}
+        if names := self._job.speed.imports(self._job.folder, self._places.manifest, devices):
+            begin_import(bytecode_folder(self._job.folder), names)
 
     def _connect(self) -> tuple[dict[int, MessageSocket], dict[int, dict[int, MessageSocket]]]:
         """A connection for each link: this process's ends by the number of the route, and those of each member."""

@@ -77,7 +77,8 @@ def load_stages(
         return LoadedStage.from_modules(index, device, modules)
 
     workers = len({devices[i] for i in chosen})
-    with speed.preparing(folder, manifest), ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
+    preparing = speed.preparing(folder, manifest, {i: devices[i] for i in chosen})
+    with preparing, ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
         loaded = [*pool.map(load, chosen)]
     return tuple(map(speed.apply, loaded))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,17 @@ from runtime.device.settings import KEEPS_MODULES
 from runtime.errors import DeviceError
 from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
-from runtime.stage.compiling.compiled_cache import CompiledCache, bytecode_folder
-from runtime.stage.compiling.compiler import compiler_imported, warnings_shown
+from runtime.stage.compiling.compiled_cache import CompiledCache, bytecode_folder, has_kept_graphs
+from runtime.stage.compiling.compiled_stage import CompiledStage
+from runtime.stage.compiling.compiler import OF_KERNELS, WHOLE, compiler_imported
 from runtime.stage.compiling.early_launch import start_early
+from runtime.stage.compiling.kept_graphs import KeptGraphs
 from runtime.stage.compiling.repeated_layers import set_apart
 from runtime.stage.compiling.step_graphs import fewer_kernels
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
 from runtime.stage.linear.few_rows import uses_few_rows
-from runtime.stage.recurring_shapes import OF_TEXTS, NotCompilable, RecurringShapes, has_room
-from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
+from runtime.stage.recurring_shapes import OF_TEXTS, RecurringShapes, has_room
+from runtime.stage.stage import LoadedStage, ShapeKey, StageModule
 
 
 @dataclass(frozen=True)
@@ -35,27 +36,35 @@ class Speed:
     compile: bool = False  # by torch.compile: fewer and faster kernels
     cuda_graphs: bool | None = False  # one launch for all kernels of a stage; None: once a shape comes again
     folder: Path | None = None  # the artifact, beside which what is compiled is kept; None: nowhere
+    keeps_graphs: bool = False  # whether graphs of compiled stages are kept there, which then run without the compiler
 
     def of_artifact(self, folder: Path, manifest: Manifest) -> Speed:
         """The same for an artifact, without graphs recorded by themselves where they could leave out what a stage does.
 
         That is where a stage holds code of the user's: modules that were kept whole, operators, edits of its file.
         """
-        speed = replace(self, folder=folder)
-        if self.cuda_graphs is not None:
-            return speed
-        return replace(speed, cuda_graphs=False) if _holds_code_of_users(folder, manifest) else speed
+        users = _holds_code_of_users(folder, manifest)
+        graphs = False if self.cuda_graphs is None and users else self.cuda_graphs
+        return replace(self, folder=folder, keeps_graphs=self.compile and not users, cuda_graphs=graphs)
 
-    def imports_compiler(self, folder: Path, manifest: Manifest) -> bool:
-        """Whether torch's compiler may be imported while the stages of an artifact are loaded.
+    def imports(self, folder: Path, manifest: Manifest, devices: Mapping[int, torch.device]) -> Sequence[str]:
+        """The modules of torch's compiler to be imported while stages of an artifact are loaded to their devices.
 
-        Code of the user's that imports parts of it at the same time could find them half done.
+        Stages whose graphs are kept need what loads kernels to accelerators.  Code of the user's that imports parts of
+        the compiler at the same time could find them half done.
         """
-        return self.compile and not _holds_code_of_users(folder, manifest)
+        if not self.compile or _holds_code_of_users(folder, manifest):
+            return ()
+        if any(not has_kept_graphs(folder, p.stages[i].module) for p in manifest.programs for i in devices):
+            return WHOLE
+        return OF_KERNELS if any(device.type != "cpu" for device in devices.values()) else ()
 
-    def preparing(self, folder: Path, manifest: Manifest) -> AbstractContextManager[None]:
-        """A block in which stages are loaded, and at whose end they can be made faster."""
-        return compiler_imported(bytecode_folder(folder)) if self.imports_compiler(folder, manifest) else nullcontext()
+    def preparing(
+        self, folder: Path, manifest: Manifest, devices: Mapping[int, torch.device]
+    ) -> AbstractContextManager[None]:
+        """A block in which stages are loaded to their devices, and at whose end they can be made faster."""
+        imported = self.imports(folder, manifest, devices)
+        return compiler_imported(bytecode_folder(folder), imported) if imported else nullcontext()
 
     def require_supported(self, stage: int, device: torch.device) -> None:
         """Raises DeviceError if the device of a stage does not support these options."""
@@ -74,7 +83,9 @@ class Speed:
     def _faster(self, module: StageModule, stage: LoadedStage, memory: GraphMemory | None) -> StageModule:
         plain = module
         if self.compile:
-            whole = CompiledStage(module.call, self._cache(stage), _compile_options(module, stage.device))
+            cache = self._cache(stage)
+            kept = KeptGraphs.of_stage(cache, module) if self.keeps_graphs else None
+            whole = CompiledStage(module.call, cache, _compile_options(module, stage.device), kept)
             compiled = CompiledSteps(module.call, whole, module.new_tokens) if module.pools else whole
             module = replace(module, call=compiled, is_prepared=compiled.is_prepared)
         if memory is None:
@@ -102,9 +113,7 @@ def _holds_code_of_users(folder: Path, manifest: Manifest) -> bool:
 
 
 AS_IT_IS = Speed()
-COMPILES = 2  # calls of a shape that may compile: torch takes tensors for others in the second one, inside of operators
 EARLY_LAUNCH = (("triton.enable_pdl", True),)  # kernels begin before those before them have ended, as few_rows.py's do
-VARIANTS = 128  # of a module: sizes that are 1, others, and all combinations of these
 
 
 def _compile_options(module: StageModule, device: torch.device) -> Mapping[str, Any]:
@@ -116,46 +125,6 @@ def _compile_options(module: StageModule, device: torch.device) -> Mapping[str, 
     options["options"]["post_grad_custom_pre_pass"] = fewer_kernels()
     set_apart(module.module, options)
     return options
-
-
-class CompiledStage:
-    """A stage's module under torch.compile.  A class of repeated layers is compiled once: stage files mark them so."""
-
-    def __init__(
-        self, call: Callable[..., object], cache: CompiledCache | None = None, options: Mapping[str, Any] | None = None
-    ) -> None:
-        """`cache`: where what is compiled is kept; without one, where torch keeps it.  `options`: of torch.compile."""
-        self._call = call
-        self._cache = cache
-        self._options = options or {}
-        self._calls: Counter[ShapeKey] = Counter()  # in which something could be compiled
-
-    @cached_property
-    def _faster(self) -> Callable[..., object]:
-        """The module under torch.compile, made at the first call: the compiler takes seconds to import."""
-        return torch.compile(self._call, **self._options)
-
-    def is_prepared(self, key: ShapeKey) -> bool:
-        """Whether it has run for these shapes, so that nothing is left to compile."""
-        return self._calls[key] >= COMPILES
-
-    def __call__(self, *tensors: torch.Tensor, **sizes: int) -> object:
-        """Raises NotCompilable."""
-        key = shape_key(tensors, sizes)
-        if self.is_prepared(key):
-            return self._faster(*tensors, **sizes)
-        from torch._dynamo.exc import TorchDynamoException  # takes a second to import
-
-        try:
-            with warnings_shown(), _for_many_sizes(), self._cache_used():
-                made = self._faster(*tensors, **sizes)
-        except TorchDynamoException as e:
-            raise NotCompilable(f"it cannot be compiled; run it without compile: {e}") from e
-        self._calls[key] += 1
-        return made
-
-    def _cache_used(self) -> AbstractContextManager[None]:
-        return self._cache.used() if self._cache else nullcontext()
 
 
 class CompiledSteps:
@@ -182,15 +151,3 @@ class CompiledSteps:
         """Raises NotCompilable."""
         is_step = self._is_step([tensor.shape for tensor in tensors])
         return self._compiled(*tensors, **sizes) if is_step else self._call(*tensors, **sizes)
-
-
-@contextmanager
-def _for_many_sizes() -> Iterator[None]:
-    """A block in which a size that equals another one, or a fixed one, by chance may still differ from it later."""
-    from torch._dynamo import config
-    from torch.fx.experimental import _config
-
-    sizes: Any = _config
-    # A float of a module is fixed from the start, or all is traced once more when that shows.
-    with config.patch(recompile_limit=VARIANTS, specialize_float=True), sizes.patch(use_duck_shape=False):
-        yield

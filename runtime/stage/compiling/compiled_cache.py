@@ -19,6 +19,7 @@ from runtime.manifest.digests import file_hash
 
 _FOLDER = "compiled"
 _BYTECODE = "python"  # of it: Python's compiled files of torch's compiler
+_GRAPHS = "graphs"  # of a cache
 _VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # of the environment: where torch's compiler looks, each time
 
 
@@ -42,6 +43,10 @@ class CompiledCache:
             "files": {path.name: file_hash(path) for path in folder.glob("*.py")},
         }
         return cls(folder / _FOLDER / sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16])
+
+    def graph_file(self, module: str, key: str) -> Path:
+        """The file of a kept graph of a stage with such a module file."""
+        return self.folder.resolve() / _GRAPHS / f"{Path(module).stem}-{key[:32]}.json"
 
     @contextmanager
     def used(self) -> Iterator[None]:
@@ -67,6 +72,11 @@ class CompiledCache:
 def bytecode_folder(artifact: Path) -> Path:
     """The folder beside an artifact for Python's compiled files, which name the version and source of each."""
     return artifact.resolve() / _FOLDER / _BYTECODE
+
+
+def has_kept_graphs(artifact: Path, module: str) -> bool:
+    """Whether graphs of a stage with such a module file are kept, for any device."""
+    return any((artifact / _FOLDER).glob(f"*/{_GRAPHS}/{Path(module).stem}-*.json"))
 
 
 def _processor() -> str:

@@ -7,48 +7,62 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock, Thread
+from typing import Any
 
 _ENTRY = "torch._dynamo"
 _CACHES = "torch._inductor.codecache"
-_REST = (_CACHES, "torch._inductor.compile_fx")  # what its first call imports
+_SETTINGS = "torch._inductor.config"
+WHOLE = (_ENTRY, _CACHES, "torch._inductor.compile_fx")  # what its first call imports
+OF_KERNELS = ("torch._inductor.async_compile", "torch._inductor.runtime.triton_heuristics")  # what loads compiled ones
 _SWITCH = 1e-4  # seconds after which the import lets other threads run: one that reads needs that for each piece
 _IMPORTING = Lock()  # held by one import at a time, as it changes settings of the process
 
 
 @contextmanager
-def compiler_imported(bytecode: Path) -> Iterator[None]:
+def compiler_imported(bytecode: Path, names: Sequence[str] = WHOLE) -> Iterator[None]:
     """A block at whose end torch's compiler is imported: see `begin_import`."""
-    thread = begin_import(bytecode)
+    thread = begin_import(bytecode, names)
     try:
         yield
     finally:
         thread.join()
 
 
-def begin_import(bytecode: Path) -> Thread:
+def begin_import(bytecode: Path, names: Sequence[str] = WHOLE) -> Thread:
     """A thread that imports torch's compiler.  No other should import parts of it meanwhile.
 
-    `bytecode`: the folder where Python's compiled files of it are kept, if Python has none of its own.
+    `bytecode`: the folder where Python's compiled files of it are kept, if Python has none of its own; `names`: of the
+    modules, `WHOLE` or `OF_KERNELS`.
     """
-    thread = Thread(target=_import_compiler, args=(bytecode,), name="import", daemon=True)
+    thread = Thread(target=_import_compiler, args=(bytecode, names), name="import", daemon=True)
     thread.start()
     return thread
 
 
-def _import_compiler(bytecode: Path) -> None:
+def _import_compiler(bytecode: Path, names: Sequence[str]) -> None:
     """Import all, and compute the keys of its caches, which are hashes of its files.  What fails, fails at its use."""
     with _IMPORTING, suppress(Exception):
-        if any(name not in sys.modules for name in _REST):
-            with _in_haste(), _bytecode_kept(bytecode), warnings_shown():
-                for name in (_ENTRY, *_REST):
+        if any(name not in sys.modules for name in names):
+            with _in_haste(), _bytecode_kept(bytecode), warnings_shown(), ExitStack() as entered:
+                if names == OF_KERNELS:
+                    entered.enter_context(without_workers())
+                for name in names:
                     importlib.import_module(name)
         caches = sys.modules[_CACHES]
         caches.CacheBase.get_system()
         caches.torch_key()
+
+
+@contextmanager
+def without_workers() -> Iterator[None]:
+    """A block in which torch loads kernels on this thread, and starts no processes that could compile some."""
+    settings: Any = importlib.import_module(_SETTINGS)
+    with settings.patch(compile_threads=1):
+        yield
 
 
 @contextmanager

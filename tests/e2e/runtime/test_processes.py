@@ -362,7 +362,7 @@ def test_a_copy_begins_to_import_the_compiler(tmp_path: Path, monkeypatch: pytes
         ahead()
         raise OSError("no process")
 
-    monkeypatch.setattr("runtime.processes.owner.begin_import", begun.append)
+    monkeypatch.setattr("runtime.processes.owner.begin_import", lambda at, names: begun.append(at))
     monkeypatch.setattr("runtime.processes.owner.start_member", fail)
     with pytest.raises(OSError, match="no process"):
         Pipeline.load(path, processes=True, compile=compile)

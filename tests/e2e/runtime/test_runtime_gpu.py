@@ -111,6 +111,22 @@ def test_programs_share_weights_and_state_on_the_device(tmp_path: Path, speed: d
             model.total.zero_()
 
 
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_second_load_runs_what_was_compiled_without_the_compiler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: bool
+) -> None:
+    """It makes the same bits, and so do graphs that are recorded of it."""
+    out, batches = chain(tmp_path), [torch.randn(n, 4, device="cuda") for n in (3, 3, 3, 3, 5, 2, 3)]
+    last = f"cuda:{torch.cuda.device_count() - 1}"
+    with Pipeline.load(out, devices=["cuda:0", last], compile=True, processes=processes) as pipe:
+        first = [*pipe.map(batches)]
+    assert [*(out / "compiled").glob("*/graphs/stage_0-*.json")]
+    monkeypatch.delattr("torch.compile")
+    with Pipeline.load(out, devices=["cuda:0", last], compile=True, processes=processes) as pipe:
+        for y, again in zip(first, pipe.map(batches), strict=True):
+            assert torch.equal(y, again)
+
+
 def test_a_trace_has_the_times_of_the_device(tmp_path: Path) -> None:
     """Also while the host is ahead of it: a launch returns at once, its kernel takes a while."""
     spin = "torch.cuda._sleep(50_000_000)\nreturn (x + 1,)"

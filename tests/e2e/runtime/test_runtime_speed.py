@@ -29,12 +29,18 @@ VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # that names the folder of torch's compile
 
 
 @pytest.mark.slow
-def test_compiled_stages_return_the_same_for_every_size(tmp_path: Path) -> None:
-    """Also while one of them compiles and another has batches to run."""
+def test_compiled_stages_return_the_same_for_every_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while one of them compiles and another has batches to run, and at the next load, which compiles nothing."""
     batches = [torch.randn(n, 4) for n in (3, 3, 1, 5, 2, 7, 3)]
-    with Pipeline.load(chain(tmp_path), compile=True) as pipe:
-        for x, y in zip(batches, pipe.map(batches), strict=True):
-            assert torch.allclose(y, (x + 1) * 2)
+    out = chain(tmp_path)
+    with Pipeline.load(out, compile=True) as pipe:
+        first = [*pipe.map(batches)]
+    for x, y in zip(batches, first, strict=True):
+        assert torch.allclose(y, (x + 1) * 2)
+    monkeypatch.delattr("torch.compile")
+    with Pipeline.load(out, compile=True) as pipe:
+        for y, again in zip(first, pipe.map(batches), strict=True):
+            assert torch.equal(y, again)
 
 
 def test_what_cannot_be_compiled_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +92,7 @@ def test_the_compiler_is_imported_while_weights_are_read(
     operators = (Operator("aten::add", "", "", "", (0,)),) if own == "operators" else ()
     settings = {KEEPS_MODULES: "torch.float32"} if own == "modules" else {}
     manifest = replace(Manifest.read(folder), operators=operators, settings=settings)
-    monkeypatch.setattr("runtime.stage.speed.compiler_imported", lambda at: begun.append(at) or nullcontext())
+    monkeypatch.setattr("runtime.stage.speed.compiler_imported", lambda at, names: begun.append(at) or nullcontext())
     for speed in (Speed(), Speed(compile=True)):
         load_stages(folder, manifest, [torch.device("cpu")] * 2, strict=False, speed=speed)
     assert begun == ([] if own else [folder / "compiled" / "python"])

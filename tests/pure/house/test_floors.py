@@ -124,7 +124,11 @@ def test_no_pass_imports_another() -> None:
 
 def test_only_capture_knows_export_and_fx() -> None:
     knows = [i for i in all_imports() if i.within(["torch.export", "torch.fx"]) and i.file.startswith(OURS)]
-    for_sizes = [i for i in knows if i.file == "runtime/stage/speed.py" and i.within(["torch.fx.experimental"])]
+    for_sizes = [
+        i
+        for i in knows
+        if i.file == "runtime/stage/compiling/compiled_stage.py" and i.within(["torch.fx.experimental"])
+    ]
     knows = [i for i in knows if i not in for_sizes]  # a setting of torch.compile lies there
     assert not [str(i) for i in knows if not i.file.startswith(("ir/capture/", "ir/sources/"))]
 
