@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_state_is_reset_on_the_device(pipe: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("speed", [{}, {"cuda_graphs": True}, {"cuda_graphs": True, "compile": True}], ids=str)
-def test_programs_share_weights_and_state_on_the_device(tmp_path: Path, speed: dict[str, bool]) -> None:
+def test_programs_share_weights_and_state_on_the_device(tmp_path: Path, speed: dict[str, Any]) -> None:
     model = Grid().eval()
     write_grids(model, tmp_path / "out", 2)
     last = torch.cuda.device_count() - 1
