@@ -15,11 +15,12 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 from ir.capture import capture
 from ir.capture.diagnosis import NotExported
 from ir.capture.export.module_state import data_as_itself
-from ir.capture.export.recording import record_strictly
+from ir.capture.export.recording import _keep_values, record_strictly
 from ir.capture.fallbacks.probe import ProbeRun, _run, fitted
 from ir.capture.program.reader import _Reader
 from ir.capture.program.result_types import Types
@@ -277,3 +278,10 @@ def test_images_that_a_text_has_no_room_for() -> None:
 def test_machines_without_devices() -> None:
     with pytest.raises(PlanError, match="there must be one device at least"):
         named_cluster([])
+
+
+def test_a_constant_without_a_value_is_no_export() -> None:
+    with FakeTensorMode():
+        program = SimpleNamespace(constants={"count": torch.zeros(1)})
+    with pytest.raises(RuntimeError, match="a fake tensor in the exported program: count"):
+        _keep_values(cast(Any, program))
