@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 PACK_ALIGNMENT = 8  # bytes, of each tensor in a pack
 LARGEST_PACK = 1 << 16  # bytes of a pack: one that has more is copied tensor by tensor, as few of them may be wanted
+SMALL = LARGEST_PACK >> 2  # bytes of a tensor that is packed to be copied again with others that change
+
+_copy_all: Any = getattr(torch, "_foreach_copy_")  # noqa: B009 - torch's stubs lack it
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """Tensors of the host, by their names, in one piece of memory.  None of them changes once others have the pack."""
+
+    tensors: Mapping[str, Tensor]
+    memory: Tensor  # uint8[bytes]: all of it
+    offsets: tuple[int, ...]  # of the tensors, in bytes
+
+    @classmethod
+    def of(cls, named: Mapping[str, Tensor]) -> Pack:
+        """Copies of dense tensors of the host, of which there is one at least."""
+        copies = one_pack([*named.values()])
+        return cls(dict(zip(named, copies, strict=True)), whole_memory(copies[0]), tuple(offsets_in_memory(copies)))
+
+    @classmethod
+    def of_small(cls, named: Mapping[str, Tensor]) -> Pack | None:
+        """Those that are small, as many of the first as make a pack; None where these are less than two."""
+        small, room = dict[str, Tensor](), LARGEST_PACK
+        for name, tensor in named.items():
+            if (nbytes := _room(tensor)) <= min(room, SMALL):
+                small[name] = tensor
+                room -= nbytes
+        return cls.of(small) if len(small) > 1 else None
+
+    def copied(self) -> Pack:
+        """The same in another piece of memory."""
+        memory = _host_memory(self.memory.nbytes).copy_(self.memory)
+        copies = views(memory, [*self.tensors.values()], self.offsets)
+        return Pack(dict(zip(self.tensors, copies, strict=True)), memory, self.offsets)
+
+    @cached_property
+    def layout(self) -> tuple[object, ...]:
+        """A key that is equal for packs whose tensors have the same names and lie at the same places."""
+        return (*self.tensors, *self.offsets, self.memory.nbytes)
 
 
 def one_pack(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -18,12 +60,19 @@ def one_pack(tensors: Sequence[Tensor]) -> list[Tensor]:
     offsets, end = list[int](), 0
     for tensor in tensors:
         offsets.append(end)
-        end += -(-tensor.nbytes // PACK_ALIGNMENT) * PACK_ALIGNMENT
-    memory = torch.empty(end, dtype=torch.uint8, pin_memory=torch.accelerator.is_available())
-    copies = views(memory, tensors, offsets)
-    for copy, tensor in zip(copies, tensors, strict=True):
-        copy.copy_(tensor)
+        end += _room(tensor)
+    copies = views(_host_memory(end), tensors, offsets)
+    _copy_all(copies, tensors)
     return copies
+
+
+def _room(tensor: Tensor) -> int:
+    """The bytes that a tensor takes in a pack."""
+    return -(-tensor.nbytes // PACK_ALIGNMENT) * PACK_ALIGNMENT
+
+
+def _host_memory(nbytes: int) -> Tensor:
+    return torch.empty(nbytes, dtype=torch.uint8, pin_memory=torch.accelerator.is_available())
 
 
 def packs_of(tensors: Sequence[Tensor]) -> list[list[int]]:

@@ -66,6 +66,6 @@ class Launcher:
             received = self._received[message.program]
             for worker, graph in zip(known, graphs, strict=True):
                 index = worker.stage.index
-                made[index] = worker.launch(graph, *received[index].of(made))
+                made[index] = worker.launch(graph, *received[index].of(made), message.pack)
             tensors, ready = received[None].of(made)
         return Values(tuple(tensors), ready=ready, program=message.program)

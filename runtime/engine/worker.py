@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from runtime.device.packs import Pack
 from runtime.device.streams import made_by_now, within
 from runtime.engine.boxes import taken
 from runtime.engine.channel import ChannelClosed
@@ -80,12 +81,18 @@ class Worker:
             del self._keys[_sizes_key(batch)]  # the next batch of these sizes may be recorded by another key
         return graph
 
-    def launch(self, graph: StageLaunch, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> Values:
+    def launch(
+        self,
+        graph: StageLaunch,
+        tensors: Sequence[torch.Tensor],
+        ready: Sequence[torch.Event],
+        pack: Pack | None = None,
+    ) -> Values:
         """Launch the graph of a batch on the thread that asks, while this one has none.  Raises StageError."""
         running = self._begin(ready)
         try:
             with torch.no_grad(), self.stage.reading(tensors, ready):
-                made = graph.launch(tensors)
+                made = graph.launch(tensors, pack)
                 running.made = made_by_now(made)
         except BaseException as e:
             raise StageError(self.stage.index, str(self.stage.device), e) from e

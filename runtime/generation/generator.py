@@ -231,7 +231,7 @@ class Generator:
         if not ahead:
             return given, ()
         ids, ready = self._copies.ids([text.last for text in batch.texts], self._steps.rows - len(batch.texts))
-        return {**given, "input_ids": ids}, ready
+        return given.beside(input_ids=ids), ready
 
     def _take(self, batch: TextBatch, future: Future[StepOutputs]) -> None:
         """The stages have begun a batch."""

@@ -15,7 +15,7 @@ from runtime.engine.engine import Engine
 from runtime.engine.message import Values
 from runtime.errors import StageError
 from runtime.generation.outputs import StepOutputs
-from runtime.generation.scheduling.step_inputs import MADE_BY_SCHEDULER
+from runtime.generation.scheduling.step_inputs import MADE_BY_SCHEDULER, StepTensors
 from runtime.options import PREFILL_SHARE
 
 Submit = Callable[[Mapping[str, torch.Tensor], Sequence[torch.Event]], Future[StepOutputs]]
@@ -70,7 +70,8 @@ class StepSubmission:
             if len(self._known) == CHECKED:
                 self._known.clear()
             known = self._known[shapes] = _Known(batch.sizes, batch.program, tuple(names))
-        return Values(tuple([tensors[name] for name in known.names]), known.sizes, ready, known.program)
+        pack = tensors.pack if isinstance(tensors, StepTensors) else None
+        return Values(tuple([tensors[name] for name in known.names]), known.sizes, ready, known.program, pack)
 
 
 @dataclass(frozen=True)

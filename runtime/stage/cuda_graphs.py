@@ -13,7 +13,7 @@ import torch
 
 from runtime.device.copies import start_copy
 from runtime.device.kinds import kind_of
-from runtime.device.packs import is_as_stored, offsets_in_memory, packs_of, views, whole_memory
+from runtime.device.packs import Pack, offsets_in_memory, packs_of, views, whole_memory
 from runtime.stage.stage import ShapeKey, StageLaunch, shape_key
 
 KEPT = 64  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
@@ -22,37 +22,55 @@ KEPT = 64  # graphs that are kept, one for each shape: each holds memory for all
 _copy_all: Any = getattr(torch, "_foreach_copy_")  # noqa: B009 - torch's stubs lack it
 
 
-@dataclass(frozen=True)
+@dataclass
 class RecordedGraph:
     """A recorded graph and its fixed buffers."""
 
     graph: Any  # of the class that the kind of device has
     inputs: tuple[torch.Tensor, ...]  # buffers that the graph reads
     outputs: tuple[torch.Tensor, ...]  # buffers that it writes
-    held: list[torch.Tensor | None] = field(default_factory=list)  # of the last launch: what of the host a buffer holds
+    _held: list[torch.Tensor | None] = field(default_factory=list)  # of the last launch: what of the host a buffer holds
+    _pack: Pack | None = None  # what the buffers hold that lie together
 
-    def launch(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    def launch(self, tensors: Sequence[torch.Tensor], pack: Pack | None = None) -> tuple[torch.Tensor, ...]:
         """See `StageLaunch.launch`."""
-        self.held.extend([None] * (len(tensors) - len(self.held)))
-        for pack in self._packs:
-            pack.fill(tensors, self.held)
-        for i, tensor in enumerate(tensors):
-            if tensor is not self.held[i]:
+        for i in self._filled_apart(tensors, pack):
+            if (tensor := tensors[i]) is not self._held[i]:
                 start_copy(self.inputs[i], tensor)
-                self.held[i] = tensor if tensor.device.type == "cpu" else None  # one of a device is new each time
+                self._held[i] = tensor if tensor.device.type == "cpu" else None  # one of a device is new each time
         self.graph.replay()
-        return tuple(output.clone() for output in self.outputs)
+        return tuple([output.clone() for output in self.outputs])
 
     def run(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        self.held.clear()
+        self._forget()
         for alike in self._by_dtype:
             _copy_all([self.inputs[i] for i in alike], [tensors[i] for i in alike])
         self.graph.replay()
         return tuple(output.clone() for output in self.outputs)  # the next replay writes here again
 
+    def _filled_apart(self, tensors: Sequence[torch.Tensor], pack: Pack | None) -> Sequence[int]:
+        """The inputs that are copied tensor by tensor; all others are in their buffers by one copy of the pack."""
+        together = self._together
+        if pack is None or together is None or not together.fits(tensors, pack):
+            if self._pack is not None or not self._held:
+                self._forget()
+            return range(len(tensors))
+        if self._pack is not pack:
+            if self._pack is None:
+                self._forget()
+            start_copy(together.memory, pack.memory)
+            self._pack = pack
+        return together.others
+
+    def _forget(self) -> None:
+        """What the buffers hold is not known."""
+        self._pack, self._held = None, [None] * len(self.inputs)
+
     @cached_property
-    def _packs(self) -> list[InputPack]:
-        return [InputPack.of(self.inputs, pack) for pack in packs_of(self.inputs)]
+    def _together(self) -> InputPack | None:
+        """Those of the buffers that lie in one piece of memory."""
+        packs = packs_of(self.inputs)
+        return InputPack.of(self.inputs, packs[0]) if len(packs) == 1 else None
 
     @cached_property
     def _by_dtype(self) -> list[list[int]]:
@@ -66,31 +84,29 @@ class InputPack:
     """Input buffers of a graph that lie in one piece of memory."""
 
     indices: tuple[int, ...]
+    others: tuple[int, ...]  # the graph's inputs that do not
     places: list[int]  # their offsets, in bytes
     memory: torch.Tensor
+    _known: dict[tuple[object, ...], bool] = field(default_factory=dict)  # by layout: whether tensors lie likewise
 
     @classmethod
     def of(cls, inputs: Sequence[torch.Tensor], pack: Sequence[int]) -> InputPack:
         buffers = [inputs[i] for i in pack]
-        return cls(tuple(pack), offsets_in_memory(buffers), whole_memory(buffers[0]))
+        others = tuple(i for i in range(len(inputs)) if i not in pack)
+        return cls(tuple(pack), others, offsets_in_memory(buffers), whole_memory(buffers[0]))
 
-    def fill(self, tensors: Sequence[torch.Tensor], held: list[torch.Tensor | None]) -> None:
-        """Copy all tensors of the pack at once, if they lie in the host's memory as the buffers do in theirs.
+    def fits(self, tensors: Sequence[torch.Tensor], pack: Pack) -> bool:
+        """Whether the inputs lie in the pack as the buffers do in their memory.
 
-        `held`: what each input buffer holds, which is updated.
+        Inputs of a graph have the same names in all batches, so the layout of the pack tells.
         """
-        given = [tensors[i] for i in self.indices]
-        if all(tensor is held[i] for i, tensor in zip(self.indices, given, strict=True)):
-            return
-        first = given[0].untyped_storage()
-        if any(t.device.type != "cpu" or t.untyped_storage().data_ptr() != first.data_ptr() for t in given):
-            return
-        if not all(map(is_as_stored, given)):  # graphs are found by sizes alone
-            return
-        if first.nbytes() == self.memory.nbytes and offsets_in_memory(given) == self.places:
-            start_copy(self.memory, whole_memory(given[0]))
-            for i, tensor in zip(self.indices, given, strict=True):
-                held[i] = tensor
+        known = self._known.get(pack.layout)
+        if known is None:
+            given = [tensors[i] for i in self.indices]
+            mine = {id(tensor) for tensor in pack.tensors.values()}
+            alike = pack.memory.nbytes == self.memory.nbytes and offsets_in_memory(given) == self.places
+            known = self._known[pack.layout] = alike and all(id(tensor) in mine for tensor in given)
+        return known
 
 
 @dataclass(frozen=True)

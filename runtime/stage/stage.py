@@ -13,6 +13,7 @@ from torch import nn
 
 from runtime.device.copies import DeviceCopies
 from runtime.device.ipc import reaches
+from runtime.device.packs import Pack
 from runtime.device.streams import read_in, stream_on
 from runtime.errors import ManifestError
 from runtime.manifest.manifest import ProgramStage
@@ -38,8 +39,11 @@ def launching() -> AbstractContextManager[bool]:
 class StageLaunch(Protocol):
     """A stage recorded for batches of one shape, as one launch."""
 
-    def launch(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """The outputs for these tensors, of which none ever changes: one that it has had is not copied again."""
+    def launch(self, tensors: Sequence[torch.Tensor], pack: Pack | None = None) -> tuple[torch.Tensor, ...]:
+        """The outputs for these tensors, of which none ever changes: one that it has had is not copied again.
+
+        `pack`: where some of them lie.
+        """
         ...
 
 

@@ -49,11 +49,11 @@ def with_few_widths(given: Mapping[str, torch.Tensor], generation: Generation) -
         if name in made:
             width = made[name].shape[1]
             wider = max(width, min(max(power_of_two(width), LEAST), longest))
-            made[name] = pad(made[name], (0, wider - width), value=TRASH)
+            made[name] = pad(made[name], (0, wider - width), value=TRASH) if wider > width else made[name]
     for name in _REPEATED:
         if name in made and made[name].shape[-1] < LEAST:
             made[name] = torch.cat([made[name]] * LEAST, -1)
     padded = generation.together == "any" and generation.cached and not (generation.slots or generation.chunk)
-    if padded and "input_ids" in made and (seq := made["input_ids"].shape[1]) > 1:
+    if padded and "input_ids" in made and (seq := made["input_ids"].shape[1]) > 1 and seq % SEQ:
         made["input_ids"] = pad(made["input_ids"], (-seq % SEQ, 0))
     return made

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from unittest.mock import patch
 
+import pytest
 import torch
 from torch import Tensor
 
-from runtime.device.packs import LARGEST_PACK, offsets_in_memory, one_pack, packs_of, views, whole_memory
+from runtime.device import packs
+from runtime.device.packs import LARGEST_PACK, Pack, offsets_in_memory, one_pack, packs_of, views, whole_memory
+from runtime.stage import cuda_graphs
 from runtime.stage.cuda_graphs import RecordedGraph, buffers_for
 
 DTYPES = (torch.int64, torch.int32, torch.float32, torch.bool, torch.bfloat16)
@@ -50,6 +55,12 @@ def test_what_overlaps_or_is_large_or_alone_is_no_pack() -> None:
     assert packs_of([numbers[:1].conj().imag, numbers[1:]]) == []
 
 
+def packed(given: Sequence[Tensor], order: Sequence[int]) -> tuple[list[Tensor], Pack]:
+    """The tensors, those of `order` in a pack, in this order."""
+    pack = Pack.of({f"input {i}": given[i] for i in order})
+    return [pack.tensors.get(f"input {i}", tensor) for i, tensor in enumerate(given)], pack
+
+
 def test_a_graph_has_the_tensors_of_its_launch_however_they_lie() -> None:
     """Launches with packs like that of the recording, with others, and with tensors that lie apart."""
     for seed in range(60):
@@ -57,39 +68,63 @@ def test_a_graph_has_the_tensors_of_its_launch_however_they_lie() -> None:
         first = some(draw, 5)
         apart = [torch.ones(3), torch.zeros(2)]
         graph = RecordedGraph(Nothing(), buffers_for([*one_pack(first), *apart]), ())
-        kept = [*one_pack([t.flip(0) if t.dim() else t for t in first]), *apart]
+        kept, pack = packed([*[t.flip(0) if t.dim() else t for t in first], *apart], range(5))
         for _ in range(6):
             given = [torch.randint_like(t, 2) if t.dtype != torch.bool else ~t for t in kept]
-            match draw.randrange(4):
+            match draw.randrange(5):
                 case 0:
-                    given = [*one_pack(given[:5]), *given[5:]]
+                    given, pack = packed(given, range(5))
                 case 1:
-                    given = [*one_pack(given[:2]), *one_pack(given[2:])]
+                    given, pack = packed(given, range(2))
                 case 2:
-                    order = draw.sample(range(7), 7)
-                    by_place = dict(zip(order, one_pack([given[i] for i in order]), strict=True))
-                    given = [by_place[i] for i in range(7)]
+                    given, pack = packed(given, draw.sample(range(7), 7))
+                case 3:
+                    pack = None
+                case _ if pack is not None:
+                    given = [pack.tensors.get(f"input {i}", tensor) for i, tensor in enumerate(given)]
                 case _:
                     given = [kept[0], *given[1:]]
-            graph.launch(given)
+            graph.launch(given, pack)
             assert all(map(torch.equal, graph.inputs, given))
             kept = given
 
 
 def test_a_pack_that_comes_again_is_not_copied() -> None:
     graph = RecordedGraph(Nothing(), buffers_for(one_pack([torch.ones(2), torch.ones(3)])), ())
-    one, other = one_pack([torch.ones(2), torch.ones(3)]), one_pack([torch.zeros(2), torch.zeros(3)])
-    for given in (one, other, one):
-        graph.launch(given)
+    one, other = packed([torch.ones(2), torch.ones(3)], range(2)), packed([torch.zeros(2), torch.zeros(3)], range(2))
+    for given, pack in (one, other, one):
+        graph.launch(given, pack)
         assert all(map(torch.equal, graph.inputs, given))
     graph.inputs[0].fill_(7)
-    graph.launch(one)
+    graph.launch(*one)
     assert graph.inputs[0].tolist() == [7, 7]
 
 
-def test_a_pack_whose_tensors_lie_otherwise_is_copied_element_by_element() -> None:
+def test_a_step_of_a_graph_is_one_copy_of_the_host_and_one_for_each_tensor_beside_it() -> None:
+    pair = [torch.ones(2), torch.ones(3), torch.ones(4)]
+    graph = RecordedGraph(Nothing(), buffers_for([*one_pack(pair[:2]), pair[2]]), ())
+    with patch.object(cuda_graphs, "start_copy") as copy:
+        for _ in range(3):
+            given, pack = packed(pair, range(2))
+            graph.launch([*given[:2], pair[2]], pack)
+    copied = [call.args[0].data_ptr() for call in copy.call_args_list]
+    assert copied == [graph.inputs[0].data_ptr(), graph.inputs[2].data_ptr(), *[graph.inputs[0].data_ptr()] * 2]
+
+
+def test_a_pack_whose_tensors_lie_otherwise_is_copied_tensor_by_tensor() -> None:
     graph = RecordedGraph(Nothing(), buffers_for(one_pack([torch.zeros(2, 2), torch.zeros(3)])), ())
-    square, rest = one_pack([torch.arange(4.0).view(2, 2), torch.ones(3)])
-    graph.launch([square.t(), rest])
+    (rest, square), pack = packed([torch.ones(3), torch.arange(4.0).view(2, 2)], range(2))
+    graph.launch([square.t(), rest], pack)
     assert torch.equal(graph.inputs[0], square.t())
     assert torch.equal(graph.inputs[1], rest)
+
+
+def test_a_pack_has_the_first_small_tensors_that_one_piece_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {name: torch.ones(size) for name, size in (("a", 3), ("long", 9), ("b", 4), ("c", 4), ("d", 1))}
+    monkeypatch.setattr(packs, "SMALL", 32)
+    monkeypatch.setattr(packs, "LARGEST_PACK", 40)
+    pack = Pack.of_small(named)
+    assert pack is not None
+    assert [*pack.tensors] == ["a", "b", "d"]
+    assert pack.memory.nbytes == 40
+    assert Pack.of_small({"a": named["a"], "long": named["long"]}) is None

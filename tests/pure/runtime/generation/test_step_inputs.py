@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 import torch
 
+from runtime.device import packs
 from runtime.generation.continuation import Continuation
 from runtime.generation.options import Sampling, TextOptions
 from runtime.generation.outputs import StepOutputs
+from runtime.generation.scheduling.batches import TextBatch
 from runtime.generation.scheduling.padding import with_few_widths, with_spare_rows
 from runtime.generation.scheduling.scheduler import Scheduler
 from runtime.generation.scheduling.sequences import Pools, TextInProgress
-from runtime.generation.scheduling.step_inputs import StepInputs
+from runtime.generation.scheduling.step_inputs import StepInputs, StepTensors
 from runtime.manifest.manifest import Generation
 
 NAMES = "input_ids lengths counts table window_table window_first adapter slots sampling seeds ranks marked changes"
@@ -61,36 +63,57 @@ def test_inputs_are_those_made_for_each_step_alone(terms: Generation, pads: bool
     assert compared > 60
 
 
-def test_what_is_as_in_the_step_before_is_the_same_tensor() -> None:
-    scheduler, steps = Scheduler(Pools.of(PLAIN), 1), StepInputs(TAKES, PLAIN, True, True)
-    for number in (1, 2, 4):
-        scheduler.add(TextInProgress([number], options := TextOptions(9), Continuation(number, options, print)))
-    made = []
-    for _ in range(5):
-        batch = scheduler.next_batch()
-        assert batch is not None
-        made.append(steps.of(batch))
-        for one, _ in scheduler.computed(batch, StepOutputs(torch.zeros(9), torch.zeros(9))):
-            one.read(scheduler.pools, 5)
-        scheduler.all_read()
-    changed = [{name for name in TAKES if one[name] is not other[name]} for one, other in pairwise(made)]
-    assert changed[:3] == [{"input_ids", "lengths"}] * 3
-    assert changed[3] == {*TAKES}  # each has another page, and all that is the same lies in one piece of memory
-
-
-def test_groups_that_take_turns_keep_their_tensors() -> None:
-    scheduler, steps = Scheduler(Pools.of(PLAIN), 2), StepInputs(TAKES, PLAIN, True, True)
-    for number in range(4):
+def following(steps: StepInputs, numbers: Sequence[int], groups: int, count: int) -> list[tuple[TextBatch, StepTensors]]:
+    """The inputs of the first steps of texts with prompts of five tokens."""
+    scheduler = Scheduler(Pools.of(steps.generation), groups)
+    for number in numbers:
         scheduler.add(TextInProgress([number] * 5, options := TextOptions(9), Continuation(number, options, print)))
-    made: dict[object, list[Mapping[str, torch.Tensor]]] = {}
-    for _ in range(12):
+    made: list[tuple[TextBatch, StepTensors]] = []
+    while len(made) < count:
         batch = scheduler.next_batch()
         assert batch is not None
         if max(batch.counts) == 1:
-            made.setdefault(batch.texts, []).append(steps.of(batch))
+            made.append((batch, steps.of(batch)))
         for one, _ in scheduler.computed(batch, StepOutputs(torch.zeros(9), torch.zeros(9))):
             one.read(scheduler.pools, 5)
         scheduler.all_read()
+    return made
+
+
+def test_what_is_as_in_the_step_before_is_the_same_tensor() -> None:
+    made = [given for _, given in following(StepInputs(TAKES, PLAIN, True, False), (1, 2, 4), 1, 5)]
+    changed = [{name for name in TAKES if one[name] is not other[name]} for one, other in pairwise(made)]
+    assert changed[:2] == [{"input_ids", "lengths"}] * 2
+    assert {"table", "sampling"} <= changed[2]  # each has another page
+
+
+def test_groups_that_take_turns_keep_their_tensors() -> None:
+    made: dict[object, list[StepTensors]] = {}
+    for batch, given in following(StepInputs(TAKES, PLAIN, True, False), range(4), 2, 6):
+        made.setdefault(batch.texts, []).append(given)
     assert [len(inputs) > 2 for inputs in made.values()] == [True, True]
     for first, second, *_ in made.values():
         assert {name for name in TAKES if first[name] is not second[name]} == {"input_ids", "lengths"}
+
+
+def test_each_step_has_a_pack_of_its_own_in_which_the_lengths_are_new() -> None:
+    """Devices may still copy those of the steps before, in which nothing changes."""
+    made = [given.pack for _, given in following(StepInputs(TAKES, PLAIN, True, True), (1, 2, 4), 1, 3)]
+    known = [pack for pack in made if pack is not None]
+    assert len({pack.memory.data_ptr() for pack in known}) == len(made) == 3
+    assert len({pack.layout for pack in known}) == 1
+    assert [pack.tensors["lengths"].tolist() for pack in known] == [[n, n, n, 0] for n in (5, 6, 7)]
+    assert all(torch.equal(known[0].tensors["table"], pack.tensors["table"]) for pack in known)
+    assert "input_ids" not in known[0].tensors  # which a device may make
+
+
+def test_a_large_input_of_following_steps_is_the_same_tensor_beside_their_packs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packs, "SMALL", 63)  # sampling has 64 bytes
+    first, second, _ = (given for _, given in following(StepInputs(TAKES, PLAIN, True, True), (1, 2, 4), 1, 3))
+    assert first["sampling"] is second["sampling"]
+    assert first.pack is not None
+    assert {"lengths", "counts"} <= first.pack.tensors.keys()
+    assert "sampling" not in first.pack.tensors
+    assert first["lengths"].tolist() != second["lengths"].tolist()
