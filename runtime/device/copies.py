@@ -61,15 +61,17 @@ class DeviceCopies:
         return self._streams[device]
 
 
-def start_copy(target: torch.Tensor, source: torch.Tensor) -> None:
+def start_copy(target: torch.Tensor, source: torch.Tensor, pinned: bool = False) -> None:
     """Start to copy a tensor of any device to another, in this thread's current stream on the target's device.
 
-    Between accelerators the copy is a call of their own library, where that reaches both: torch's call takes the host
-    some five times as long.
+    Between accelerators, and from the host's memory if it is known to be `pinned`, the copy is a call of their own
+    library, where that reaches both: torch's call takes the host some five times as long.  Whoever calls keeps the
+    source until it is copied.
     """
     here, there = target.device, source.device
     alike = source.dtype == target.dtype and source.stride() == target.stride() and target.is_contiguous()
-    if there.type == "cpu" or not alike or not (calls := shared_memory_of(here.type)) or not reaches(there, here):
+    near = pinned if there.type == "cpu" else alike and reaches(there, here)
+    if not (near and alike) or not (calls := shared_memory_of(here.type)):
         pins = there.type == "cpu" and here.type != "cpu"
         target.copy_(source.pin_memory() if pins else source, non_blocking=True)
     else:

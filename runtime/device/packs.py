@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -23,13 +23,14 @@ class Pack:
 
     tensors: Mapping[str, Tensor]
     memory: Tensor  # uint8[bytes]: all of it
-    offsets: tuple[int, ...]  # of the tensors, in bytes
+    offsets: Sequence[int]  # of the tensors, in bytes
+    layout: tuple[object, ...]  # equal for packs whose tensors have the same names and lie at the same places
 
     @classmethod
     def of(cls, named: Mapping[str, Tensor]) -> Pack:
         """Copies of dense tensors of the host, of which there is one at least."""
-        copies = one_pack([*named.values()])
-        return cls(dict(zip(named, copies, strict=True)), whole_memory(copies[0]), tuple(offsets_in_memory(copies)))
+        memory, copies, offsets = _together([*named.values()])
+        return cls(dict(zip(named, copies, strict=True)), memory, offsets, (*named, *offsets, memory.nbytes))
 
     @classmethod
     def of_small(cls, named: Mapping[str, Tensor]) -> Pack | None:
@@ -45,25 +46,21 @@ class Pack:
         """The same in another piece of memory."""
         memory = _host_memory(self.memory.nbytes).copy_(self.memory)
         copies = views(memory, [*self.tensors.values()], self.offsets)
-        return Pack(dict(zip(self.tensors, copies, strict=True)), memory, self.offsets)
-
-    @cached_property
-    def layout(self) -> tuple[object, ...]:
-        """A key that is equal for packs whose tensors have the same names and lie at the same places."""
-        return (*self.tensors, *self.offsets, self.memory.nbytes)
+        return Pack(dict(zip(self.tensors, copies, strict=True)), memory, self.offsets, self.layout)
 
 
 def one_pack(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Copies of dense tensors of the host in one piece of memory, from which accelerators copy on their own."""
-    if not tensors:
-        return []
-    offsets, end = list[int](), 0
-    for tensor in tensors:
-        offsets.append(end)
-        end += _room(tensor)
-    copies = views(_host_memory(end), tensors, offsets)
+    return _together(tensors)[1] if tensors else []
+
+
+def _together(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], list[int]]:
+    """A piece of memory, the copies of tensors in it, and their offsets in bytes."""
+    *offsets, end = accumulate(map(_room, tensors), initial=0)
+    memory = _host_memory(end)
+    copies = views(memory, tensors, offsets)
     _copy_all(copies, tensors)
-    return copies
+    return memory, copies, offsets
 
 
 def _room(tensor: Tensor) -> int:
@@ -101,13 +98,13 @@ def whole_memory(tensor: Tensor) -> Tensor:
 
 def views(memory: Tensor, like: Sequence[Tensor], offsets: Sequence[int]) -> list[Tensor]:
     """Tensors of the shapes, strides and dtypes of others, at these offsets in a piece of memory."""
-    storage = memory.untyped_storage()
-    return [
-        torch.empty(0, dtype=tensor.dtype, device=memory.device).set_(
-            storage, offset // tensor.itemsize, tensor.shape, tensor.stride()
-        )
-        for tensor, offset in zip(like, offsets, strict=True)
-    ]
+    made, typed = list[Tensor](), dict[torch.dtype, Tensor]()
+    for tensor, offset in zip(like, offsets, strict=True):
+        if (whole := typed.get(tensor.dtype)) is None:
+            empty, count = torch.empty(0, dtype=tensor.dtype, device=memory.device), memory.nbytes // tensor.itemsize
+            whole = typed[tensor.dtype] = empty.set_(memory.untyped_storage(), 0, (count,), (1,))
+        made.append(whole.as_strided(tensor.shape, tensor.stride(), offset // tensor.itemsize))
+    return made
 
 
 def _are_apart(tensors: Sequence[Tensor]) -> bool:

@@ -38,11 +38,17 @@ def read_in(stream: torch.Stream | None, tensors: Sequence[torch.Tensor], ready:
     """Have `stream` wait for the events `ready`.  The tensors' memory is not reused before the stream has read them."""
     if stream is None:
         return
-    for event in ready:
-        stream.wait_event(event)
+    wait_in(stream, ready)
     for tensor in tensors:
         if tensor.device == stream.device:
             tensor.record_stream(stream)
+
+
+def wait_in(stream: torch.Stream | None, ready: Sequence[torch.Event]) -> None:
+    """Have `stream` wait for the events `ready`."""
+    if stream is not None:
+        for event in ready:
+            stream.wait_event(event)
 
 
 def wait_for(events: Sequence[torch.Event], check: Callable[[], None]) -> None:

@@ -19,24 +19,37 @@ class _Received:
     """The tensors that a stage, or the caller, receives in a program: of each its source, and its place there."""
 
     taken: tuple[tuple[int | None, int], ...]
-    sources: tuple[int | None, ...]  # each once
-
-    @classmethod
-    def by(cls, target: int | None, routes: Sequence[Route], program: int) -> _Received:
-        found: dict[int, tuple[int | None, int]] = {}
-        for route in routes:
-            if route.target == target:
-                carried = route.programs[program]
-                found |= {place: (route.source, i) for i, place in zip(carried.takes, carried.places, strict=True)}
-        taken = tuple(found[place] for place in range(len(found)))
-        return cls(taken, tuple(dict.fromkeys(source for source, _ in taken)))
+    awaited: tuple[int | None, ...]  # the sources, without those that another one has waited for
 
     def of(self, sent: Mapping[int | None, Values]) -> tuple[list[torch.Tensor], tuple[torch.Event, ...]]:
         """The tensors, and the events after which they exist."""
         tensors = [sent[source].tensors[i] for source, i in self.taken]
-        if len(self.sources) == 1:
-            return tensors, sent[self.sources[0]].ready
-        return tensors, tuple(event for source in self.sources for event in sent[source].ready)
+        if len(self.awaited) == 1:
+            return tensors, sent[self.awaited[0]].ready
+        return tensors, tuple(event for source in self.awaited for event in sent[source].ready)
+
+
+def _received(ends: Sequence[int | None], routes: Sequence[Route], program: int) -> dict[int | None, _Received]:
+    """What each end receives in a program; each comes behind those that it receives from."""
+    received: dict[int | None, _Received] = {}
+    waited: dict[int | None, set[int | None]] = {}
+    for end in ends:
+        taken = _taken(end, routes, program)
+        sources = dict.fromkeys(source for source, _ in taken)
+        behind = {before for source in sources for before in waited.get(source, ())}
+        waited[end] = behind | sources.keys()
+        received[end] = _Received(taken, tuple(source for source in sources if source not in behind))
+    return received
+
+
+def _taken(target: int | None, routes: Sequence[Route], program: int) -> tuple[tuple[int | None, int], ...]:
+    """Of each tensor that an end receives its source, and its place there."""
+    found: dict[int, tuple[int | None, int]] = {}
+    for route in routes:
+        if route.target == target:
+            carried = route.programs[program]
+            found |= {place: (route.source, i) for i, place in zip(carried.takes, carried.places, strict=True)}
+    return tuple(found[place] for place in range(len(found)))
 
 
 class Launcher:
@@ -44,9 +57,8 @@ class Launcher:
 
     def __init__(self, workers: Sequence[Worker], routes: Sequence[Route]) -> None:
         self._workers = tuple(map(weakref.ref, workers))  # stages are let go as their threads end
-        programs = range(len(routes[0].programs))
-        ends = (*(worker.stage.index for worker in workers), None)
-        self._received = [{end: _Received.by(end, routes, program) for end in ends} for program in programs]
+        ends = (*sorted(worker.stage.index for worker in workers), None)
+        self._received = [_received(ends, routes, program) for program in range(len(routes[0].programs))]
 
     def launch(self, message: Values, sent: int) -> Values | None:
         """The outputs of a batch; None, and nothing happens, where a stage would do more than launch a graph.
@@ -57,7 +69,7 @@ class Launcher:
         known = [worker for of in self._workers if (worker := of()) is not None and worker.answered == sent]
         if len(known) < len(self._workers):
             return None
-        with launching() as allowed:
+        with launching() as allowed, torch.no_grad():
             found = (worker.graph_of(message) for worker in known) if allowed else ()
             graphs = [graph for graph in found if graph is not None]
             if len(graphs) < len(known):

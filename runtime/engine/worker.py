@@ -26,6 +26,7 @@ class RunningBatch:
     number: int
     received: Sequence[torch.Event]  # events after which its inputs exist
     made: Sequence[torch.Event] | None = None  # events after which its outputs exist; None while the host runs it
+    kept: Sequence[object] = ()  # what its device may still read, if nothing else keeps that from being used again
 
     @property
     def done(self) -> bool:
@@ -88,10 +89,14 @@ class Worker:
         ready: Sequence[torch.Event],
         pack: Pack | None = None,
     ) -> Values:
-        """Launch the graph of a batch on the thread that asks, while this one has none.  Raises StageError."""
+        """Launch the graph of a batch on the thread that asks, while this one has none, without gradients.
+
+        `pack`: where tensors of the caller lie.  Raises StageError.
+        """
         running = self._begin(ready)
+        running.kept = (*tensors, pack)
         try:
-            with torch.no_grad(), self.stage.reading(tensors, ready):
+            with self.stage.reading(tensors, ready):
                 made = graph.launch(tensors, pack)
                 running.made = made_by_now(made)
         except BaseException as e:

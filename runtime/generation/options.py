@@ -46,6 +46,11 @@ class Sampling:
     suppressed: tuple[int, ...] = ()
     suppressed_first: tuple[int, ...] = ()
 
+    @cached_property
+    def numbers(self) -> tuple[float, float, float, float]:
+        """Those that a decoder takes: temperature, top_k, top_p and min_p."""
+        return self.temperature, self.top_k, self.top_p, self.min_p
+
     def drawn_from(self, vocabulary: int) -> int:
         """The number of tokens that may be drawn at most, and one more, which may be as likely as the last."""
         if not self.temperature:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from runtime.device.copies import DeviceCopies
-from runtime.device.streams import made_by_now, read_in, stream_on, within
+from runtime.device.streams import made_by_now, read_in, stream_on, wait_in, within
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,7 @@ class HostOutputs:
     token: torch.Tensor
     logprob: torch.Tensor
     arrived: tuple[torch.Event, ...]
+    step: StepOutputs | None = None  # of which they are copies, and which a device may still read
 
     @property
     def are_there(self) -> bool:
@@ -60,9 +61,9 @@ class TokenCopies:
         tensors = (step.token, step.logprob)
         stream = self._stream(step.token.device)
         with within(stream):
-            read_in(stream, tensors, step.ready)
+            wait_in(stream, step.ready)
             pinned = [torch.empty(t.shape, dtype=t.dtype, pin_memory=True).copy_(t, non_blocking=True) for t in tensors]
-            return HostOutputs(pinned[0], pinned[1], made_by_now(tensors))
+            return HostOutputs(pinned[0], pinned[1], made_by_now(tensors), step)
 
     def ids(self, rows: Sequence[LatestToken], spare: int = 0) -> tuple[torch.Tensor, tuple[torch.Event, ...]]:
         """`int64[rows + spare, 1]` of these tokens, and of any, on the device that computes them.

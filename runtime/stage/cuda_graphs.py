@@ -58,7 +58,7 @@ class RecordedGraph:
         if self._pack is not pack:
             if self._pack is None:
                 self._forget()
-            start_copy(together.memory, pack.memory)
+            start_copy(together.memory, pack.memory, pinned=True)
             self._pack = pack
         return together.others
 

@@ -14,7 +14,7 @@ from torch import nn
 from runtime.device.copies import DeviceCopies
 from runtime.device.ipc import reaches
 from runtime.device.packs import Pack
-from runtime.device.streams import read_in, stream_on
+from runtime.device.streams import read_in, stream_on, wait_in, within
 from runtime.errors import ManifestError
 from runtime.manifest.manifest import ProgramStage
 from runtime.stage.shared_lock import SharedLock
@@ -144,22 +144,32 @@ class LoadedStage:
         sent = self.programs[program](received, sizes)
         return self._detached(sent) if self.programs[program].entry.state else sent
 
-    @contextmanager
-    def reading(self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> Iterator[None]:
+    def reading(
+        self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]
+    ) -> AbstractContextManager[object]:
         """A block whose kernels may read these tensors, and copy them from other devices, after the events `ready`.
 
-        Such a copy begins when the stage has done all before: a buffer of its own would cost the host more.
+        Such a copy begins when the stage has done all before: a buffer of its own would cost the host more.  Whoever
+        asks keeps the tensors until the kernels are done: to have torch keep them costs an event for each.
         """
         far = {tensor.device for tensor in tensors if tensor.device not in (self.device, _HOST)}
-        by_torch = [device for device in far if not reaches(device, self.device)]  # copies in a stream of the source
+        if by_torch := [device for device in far if not reaches(device, self.device)]:
+            return self._with_sources(by_torch, tensors, ready)
+        wait_in(self.stream, ready)
+        return within(self.stream)
+
+    @contextmanager
+    def _with_sources(
+        self, devices: Sequence[torch.device], tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]
+    ) -> Iterator[None]:
+        """The same where torch copies from some of the other devices: in a stream of the source, which keeps tensors."""
         with ExitStack() as entered:
-            for stream in (*map(self.copies.stream, by_torch), self.stream):
+            for stream in map(self.copies.stream, devices):
                 if stream is not None:
                     read_in(stream, tensors, ready)
                     entered.enter_context(stream)
-            for tensor in tensors if len(by_torch) < len(far) else ():
-                if self.stream is not None and tensor.device in far:
-                    tensor.record_stream(self.stream)
+            wait_in(self.stream, ready)
+            entered.enter_context(within(self.stream))
             yield
 
     def reset(self) -> None:

@@ -49,6 +49,9 @@ class TextBatch:
 
     def marks(self) -> dict[str, torch.Tensor]:
         """The tokens of each text whose logits change, and how; the last one again up to as many as others have."""
+        if all(text.options.changes_nothing for text in self.texts):
+            count = len(self.texts)
+            return {"marked": _integers([0] * count).view(-1, 1), "changes": _floats([1.0, 0.0] * count).view(-1, 2, 1)}
         rows = [text.marks() for text in self.texts]
         width = power_of_two(max(map(len, rows)))
         filled = [[*row, *[row[-1]] * (width - len(row))] for row in rows]
@@ -59,25 +62,24 @@ class TextBatch:
 
     def sampling(self) -> torch.Tensor:
         """float32[rows, 4]: temperature, top_k, top_p and min_p."""
-        rules = (text.options.sampling for text in self.texts)
-        return _floats(x for one in rules for x in (one.temperature, one.top_k, one.top_p, one.min_p)).view(-1, 4)
+        return _floats(chain.from_iterable([text.options.sampling.numbers for text in self.texts])).view(-1, 4)
 
 
 _MAKE: dict[str, Callable[[TextBatch, Generation], torch.Tensor]] = {
     "input_ids": lambda batch, _: batch.ids(),
-    "lengths": lambda batch, _: _integers(text.length for text in batch.texts),
+    "lengths": lambda batch, _: _integers([text.length for text in batch.texts]),
     "counts": lambda batch, _: _integers(batch.counts),
     "table": lambda batch, _: _table([text.pages for text in batch.texts]),
     "window_table": lambda batch, _: _table([text.window_pages for text in batch.texts]),
-    "window_first": lambda batch, of: _integers(text.left * of.page for text in batch.texts),
-    "shifts": lambda batch, _: _integers(text.media.shift if text.media else 0 for text in batch.texts),
-    "adapter": lambda batch, _: _integers(text.options.adapter for text in batch.texts),
-    "slots": lambda batch, _: _integers(text.slot for text in batch.texts),
+    "window_first": lambda batch, of: _integers([text.left * of.page for text in batch.texts]),
+    "shifts": lambda batch, _: _integers([text.media.shift if text.media else 0 for text in batch.texts]),
+    "adapter": lambda batch, _: _integers([text.options.adapter for text in batch.texts]),
+    "slots": lambda batch, _: _integers([text.slot for text in batch.texts]),
     "source": lambda batch, _: batch.sources(),
     "source_lengths": lambda batch, _: torch.tensor([text.source.states for text in batch.texts if text.source]),
     "source_table": lambda batch, _: _table([text.source_pages for text in batch.texts]),
     "sampling": lambda batch, _: batch.sampling(),
-    "seeds": lambda batch, _: _integers(text.options.sampling.seed for text in batch.texts),
+    "seeds": lambda batch, _: _integers([text.options.sampling.seed for text in batch.texts]),
     "ranks": lambda batch, of: batch.ranks(of.vocabulary),
 }
 
@@ -90,7 +92,12 @@ def power_of_two(count: int) -> int:
 def _table(rows: Sequence[Sequence[int]]) -> torch.Tensor:
     """[rows, pages] of whole numbers, `TRASH` behind the last page of a row."""
     width = max(1, *map(len, rows))
-    return _integers(chain.from_iterable([*row, *[TRASH] * (width - len(row))] for row in rows)).view(-1, width)
+    pages = list[int]()
+    for row in rows:
+        pages += row
+        if len(row) < width:
+            pages += [TRASH] * (width - len(row))
+    return _integers(pages).view(-1, width)
 
 
 def _integers(values: Iterable[int]) -> torch.Tensor:

@@ -85,10 +85,10 @@ def test_a_step_that_cannot_be_launched_is_computed_again(
     written(pipe)
     launch, numbers = RecordedGraph.launch, count(1)
 
-    def failing(graph: RecordedGraph, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    def failing(graph: RecordedGraph, tensors: Sequence[torch.Tensor], pack: Any) -> tuple[torch.Tensor, ...]:
         if next(numbers) in (4, 9):
             raise RuntimeError("no memory is left")
-        return launch(graph, tensors)
+        return launch(graph, tensors, pack)
 
     monkeypatch.setattr(RecordedGraph, "launch", failing)
     assert written(pipe) == wanted
