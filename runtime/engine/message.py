@@ -21,10 +21,10 @@ class Values:
     sizes: Mapping[str, int] = field(default_factory=dict)  # symbol -> value
     ready: tuple[torch.Event, ...] = ()  # events after which accelerators have made the tensors
     program: int = 0  # that runs the batch
-    pack: Pack | None = None  # where tensors of the caller lie, if that is one piece of memory
     # By the indices of outputs of the model: the boxes that the caller wants of those that it does not want whole, ...
     wanted: Mapping[int, Boxes] = field(default_factory=dict)
     parts: Mapping[int, torch.Tensor] = field(default_factory=dict)  # ... and what a stage has taken for them
+    pack: Pack | None = None  # where tensors of the caller lie, if that is one piece of memory
 
     @property
     def device(self) -> torch.device | None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from threading import Condition, RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 from runtime.generation.options import TextOptions
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A token that was written in a row, the text that it adds, and whether it is the last one of the row, and why."""
 
     row: int
@@ -56,7 +54,7 @@ class Continuation:
         self._steps: list[Step] = []
         self._done = False
         self._error: BaseException | None = None
-        lock = RLock()
+        lock = self._lock = RLock()  # entered itself where nobody waits: a condition enters it by two calls more
         self._changed = Condition(lock)
         self._waiting = 0  # readers that wait for a token
         self._ended = Condition(lock)  # so that no token wakes a thread that waits for the last one
@@ -111,13 +109,14 @@ class Continuation:
 
     def add(self, token: int, logprob: float) -> bool:
         """A new token.  Returns whether it is the last one."""
-        stops, last = token in self._options.stop, len(self._steps) + 1 == self._options.new
+        options = self._options
+        stops, last = token in options.stop, len(self._steps) + 1 == options.new
         text, found = "", False
         if self._reader is not None:
             text, found = (self._reader.end(), True) if stops else self._reader.add(token, last)
         reason = "stop" if stops or found else "length" if last else ""
         step = Step(self.row, token, text, bool(reason), logprob, reason)
-        with self._changed:
+        with self._lock:
             if self._done:
                 return True
             self._steps.append(step)

@@ -71,7 +71,7 @@ class StepSubmission:
                 self._known.clear()
             known = self._known[shapes] = _Known(batch.sizes, batch.program, tuple(names))
         pack = tensors.pack if isinstance(tensors, StepTensors) else None
-        return Values(tuple([tensors[name] for name in known.names]), known.sizes, ready, known.program, pack)
+        return Values(tuple([tensors[name] for name in known.names]), known.sizes, ready, known.program, pack=pack)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class RecordedGraph:
     graph: Any  # of the class that the kind of device has
     inputs: tuple[torch.Tensor, ...]  # buffers that the graph reads
     outputs: tuple[torch.Tensor, ...]  # buffers that it writes
-    _held: list[torch.Tensor | None] = field(default_factory=list)  # of the last launch: what of the host a buffer holds
+    _held: list[torch.Tensor | None] = field(default_factory=list)  # what of the host a buffer holds
     _pack: Pack | None = None  # what the buffers hold that lie together
 
     def launch(self, tensors: Sequence[torch.Tensor], pack: Pack | None = None) -> tuple[torch.Tensor, ...]:

@@ -144,9 +144,7 @@ class LoadedStage:
         sent = self.programs[program](received, sizes)
         return self._detached(sent) if self.programs[program].entry.state else sent
 
-    def reading(
-        self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]
-    ) -> AbstractContextManager[object]:
+    def reading(self, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> AbstractContextManager[object]:
         """A block whose kernels may read these tensors, and copy them from other devices, after the events `ready`.
 
         Such a copy begins when the stage has done all before: a buffer of its own would cost the host more.  Whoever
@@ -162,7 +160,7 @@ class LoadedStage:
     def _with_sources(
         self, devices: Sequence[torch.device], tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]
     ) -> Iterator[None]:
-        """The same where torch copies from some of the other devices: in a stream of the source, which keeps tensors."""
+        """The same where torch copies from some of the other devices: in streams of the sources, which keep tensors."""
         with ExitStack() as entered:
             for stream in map(self.copies.stream, devices):
                 if stream is not None:

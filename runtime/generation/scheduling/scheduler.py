@@ -172,6 +172,8 @@ class Scheduler:
             self._owed = max(self._owed, 2 * self.prefill_share)
         if not (fill and decode):
             return fill, decode
+        due = [text for text in decode if not (text.unread and self._batches - text.served < self.groups - 1)]
+        decode = due or decode  # a text whose last step is under way has stages wait: chunks are there for these
         is_due = self._owed >= 1
         self._owed += self.prefill_share - is_due
         return (fill, decode) if is_due else (decode, fill)

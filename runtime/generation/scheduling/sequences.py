@@ -86,6 +86,7 @@ class TextInProgress:
     failures: int = 0  # batches in a row that failed
     _prefixes: list[bytes] = field(default_factory=list)
     _named: int = 0  # pages that others may share
+    _names_from: int = 0  # tokens with which there may be one more of them
     _grown: int = 0  # tokens of which it has all pages
 
     @property
@@ -103,7 +104,9 @@ class TextInProgress:
         """Whether its next step can be ordered: of tokens that are not read, if those have no say in it."""
         if self.running or not self.unread:
             return not self.running
-        return not self.options.reads_tokens and self.room > 0
+        options = self.options  # `room` by another name: each text is asked for each batch
+        most = self.continuation.prompt_tokens + options.new
+        return not options.reads_tokens and len(self.tokens) + self.unread < most
 
     @property
     def room(self) -> int:
@@ -123,7 +126,7 @@ class TextInProgress:
     @property
     def decodes(self) -> bool:
         """Whether one token is new: the last one that was written, or the prompt's."""
-        return self.new == 1
+        return len(self.tokens) + self.unread == self.length + 1
 
     def marks(self) -> list[TokenMark]:
         """The tokens whose logits change, one at least: each with the penalty that divides, and what is added."""
@@ -169,7 +172,8 @@ class TextInProgress:
         if not pools.cached:
             return
         self.length += count
-        self._name_pages(pools)
+        if self.length >= self._names_from:
+            self._name_pages(pools)
         while self.window_pages and (self.left + 1) * pools.page <= self.length - pools.window + 1:
             pools.sliding.give([self.window_pages.pop(0)])
             self.left += 1
@@ -184,7 +188,8 @@ class TextInProgress:
         """The first of its unread tokens is known."""
         self.unread -= 1
         self.tokens.append(token)
-        self._name_pages(pools)
+        if len(self.tokens) >= self._names_from:
+            self._name_pages(pools)
 
     def _name_pages(self, pools: Pools) -> None:
         """Full pages whose tokens are known may be shared."""
@@ -193,6 +198,7 @@ class TextInProgress:
             for i in range(self._named, full):
                 pools.full.name(self.pages[i], self.prefixes(pools)[i])
             self._named = full
+        self._names_from = (full + 1) * pools.page
 
     @property
     def last(self) -> LatestToken:
@@ -229,7 +235,7 @@ class TextInProgress:
         pools.full.give(self.pages)
         pools.sliding.give(self.window_pages)
         self.pages, self.window_pages, self.source_pages = [], [], []
-        self.left, self.slot, self.length, self._named, self._grown = 0, TRASH, 0, 0, 0
+        self.left, self.slot, self.length, self._named, self._names_from, self._grown = 0, TRASH, 0, 0, 0, 0
 
 
 def _pages(length: int, page: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,8 +16,13 @@ import torch
 from runtime.device import ipc, kinds, placement
 from runtime.device.copies import DeviceCopies
 from runtime.device.kinds import DeviceKind, kind_of, model_name, total_memory
+from runtime.device.packs import Pack
 from runtime.device.streams import current_streams, made_by_now, read_in
+from runtime.engine import worker
+from runtime.engine.launcher import _received
 from runtime.engine.message import Values
+from runtime.engine.routes import Route, RouteTensors
+from runtime.engine.worker import Worker
 from runtime.errors import DeviceError
 from runtime.generation.stages import StepSubmission
 from runtime.manifest.manifest import Manifest
@@ -120,14 +126,43 @@ def test_its_streams_wait_for_events() -> None:
     assert DeviceCopies(STAND_IN).bring([tensor], ready) == ((tensor,), ready)  # pyright: ignore[reportArgumentType]
 
 
-def test_what_is_launched_waits_for_its_inputs_and_keeps_their_memory() -> None:
+def test_what_is_launched_waits_for_its_inputs() -> None:
     stage = LoadedStage.from_modules(0, torch.device("cpu"), ())
     stream = current_streams([STAND_IN])[0]
     assert isinstance(stream, StandInStream)
     stage = replace(stage, device=STAND_IN, stream=stream, copies=DeviceCopies(STAND_IN))
     made = SimpleNamespace(device=STAND_IN, record_stream=lambda stream: stream.asked.append("keep"))
     with stage.reading([made, torch.ones(1)], ["event"]):  # pyright: ignore[reportArgumentType]
-        assert stream.asked == ["wait for event", "keep", "enter"]
+        assert stream.asked == ["wait for event", "enter"]
+
+
+def test_what_is_launched_keeps_its_inputs_until_the_device_has_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So no allocator has to, of the host or of a device, which records an event and asks for it."""
+    events = [Mock(query=Mock(return_value=False)) for _ in range(3)]
+    monkeypatch.setattr(worker, "made_by_now", lambda made: (events.pop(0),))
+    stage = LoadedStage.from_modules(0, torch.device("cpu"), ())
+    runs, graph, first = Worker(stage, (), ()), Mock(), events[0]
+    given, pack = torch.ones(1), Pack.of({"lengths": torch.ones(1)})
+    held = [weakref.ref(given), weakref.ref(pack.memory)]
+    runs.launch(graph, [given], (), pack)
+    graph.launch.assert_called_once_with([given], pack)
+    graph.reset_mock()
+    del given, pack
+    runs.launch(graph, [], ())
+    assert all(one() is not None for one in held)
+    first.query.return_value = True
+    runs.launch(graph, [], ())
+    assert all(one() is None for one in held)
+
+
+def test_a_stage_waits_for_no_event_that_comes_before_another_one_it_waits_for() -> None:
+    ways: dict[tuple[int | None, int | None], tuple[int, ...]] = {
+        (None, 0): (0,), (None, 1): (1,), (0, 1): (0,), (None, 2): (2,), (0, 2): (1,), (1, 2): (0,), (0, 3): (0,),
+        (None, 3): (1,), (2, None): (0,), (3, None): (1,),
+    }  # fmt: skip
+    routes = [Route(*ends, (RouteTensors(places, places),)) for ends, places in ways.items()]
+    awaited = {end: received.awaited for end, received in _received((0, 1, 2, 3, None), routes, 0).items()}
+    assert awaited == {0: (None,), 1: (0,), 2: (1,), 3: (0,), None: (2, 3)}
 
 
 def test_copies_from_another_device_are_torchs_where_the_library_cannot_make_them(

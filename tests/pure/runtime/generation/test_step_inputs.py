@@ -63,7 +63,9 @@ def test_inputs_are_those_made_for_each_step_alone(terms: Generation, pads: bool
     assert compared > 60
 
 
-def following(steps: StepInputs, numbers: Sequence[int], groups: int, count: int) -> list[tuple[TextBatch, StepTensors]]:
+def following(
+    steps: StepInputs, numbers: Sequence[int], groups: int, count: int
+) -> list[tuple[TextBatch, StepTensors]]:
     """The inputs of the first steps of texts with prompts of five tokens."""
     scheduler = Scheduler(Pools.of(steps.generation), groups)
     for number in numbers:
