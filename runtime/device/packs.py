@@ -12,7 +12,7 @@ from torch import Tensor
 
 PACK_ALIGNMENT = 8  # bytes, of each tensor in a pack
 LARGEST_PACK = 1 << 16  # bytes of a pack: one that has more is copied tensor by tensor, as few of them may be wanted
-SMALL = LARGEST_PACK >> 2  # bytes of a tensor that is packed to be copied again with others that change
+LARGEST_PACKED = LARGEST_PACK >> 2  # bytes of a tensor that is packed to be copied again with others that change
 
 _copy_all: Any = getattr(torch, "_foreach_copy_")  # noqa: B009 - torch's stubs lack it
 
@@ -37,7 +37,7 @@ class Pack:
         """Those that are small, as many of the first as make a pack; None where these are less than two."""
         small, room = dict[str, Tensor](), LARGEST_PACK
         for name, tensor in named.items():
-            if (nbytes := _room(tensor)) <= min(room, SMALL):
+            if (nbytes := _room(tensor)) <= min(room, LARGEST_PACKED):
                 small[name] = tensor
                 room -= nbytes
         return cls.of(small) if len(small) > 1 else None

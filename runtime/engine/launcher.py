@@ -30,7 +30,7 @@ class _Received:
 
 
 def _received(ends: Sequence[int | None], routes: Sequence[Route], program: int) -> dict[int | None, _Received]:
-    """What each end receives in a program; each comes behind those that it receives from."""
+    """The tensors that each end receives in a program; an end comes behind those that it receives from."""
     received: dict[int | None, _Received] = {}
     waited: dict[int | None, set[int | None]] = {}
     for end in ends:

@@ -63,7 +63,7 @@ class RecordedGraph:
         return together.others
 
     def _forget(self) -> None:
-        """What the buffers hold is not known."""
+        """Take the buffers to hold nothing that is known."""
         self._pack, self._held = None, [None] * len(self.inputs)
 
     @cached_property

@@ -55,10 +55,9 @@ class TextBatch:
         rows = [text.marks() for text in self.texts]
         width = power_of_two(max(map(len, rows)))
         filled = [[*row, *[row[-1]] * (width - len(row))] for row in rows]
-        tokens, penalties, biases = ([[mark[i] for mark in row] for row in filled] for i in range(3))
-        changes = chain.from_iterable(chain.from_iterable(zip(penalties, biases, strict=True)))
-        marked = _integers(chain.from_iterable(tokens)).view(-1, width)
-        return {"marked": marked, "changes": _floats(changes).view(-1, 2, width)}
+        tokens, penalties, biases = ([mark[i] for row in filled for mark in row] for i in range(3))
+        changes = torch.stack([_floats(penalties).view(-1, width), _floats(biases).view(-1, width)], 1)
+        return {"marked": _integers(map(int, tokens)).view(-1, width), "changes": changes}
 
     def sampling(self) -> torch.Tensor:
         """float32[rows, 4]: temperature, top_k, top_p and min_p."""

@@ -142,7 +142,7 @@ def test_what_is_launched_keeps_its_inputs_until_the_device_has_read_them(monkey
     monkeypatch.setattr(worker, "made_by_now", lambda made: (events.pop(0),))
     stage = LoadedStage.from_modules(0, torch.device("cpu"), ())
     runs, graph, first = Worker(stage, (), ()), Mock(), events[0]
-    given, pack = torch.ones(1), Pack.of({"lengths": torch.ones(1)})
+    given, pack = torch.ones(1), Pack({}, torch.ones(8), (), ())
     held = [weakref.ref(given), weakref.ref(pack.memory)]
     runs.launch(graph, [given], (), pack)
     graph.launch.assert_called_once_with([given], pack)

@@ -121,7 +121,7 @@ def test_a_pack_whose_tensors_lie_otherwise_is_copied_tensor_by_tensor() -> None
 
 def test_a_pack_has_the_first_small_tensors_that_one_piece_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     named = {name: torch.ones(size) for name, size in (("a", 3), ("long", 9), ("b", 4), ("c", 4), ("d", 1))}
-    monkeypatch.setattr(packs, "SMALL", 32)
+    monkeypatch.setattr(packs, "LARGEST_PACKED", 32)
     monkeypatch.setattr(packs, "LARGEST_PACK", 40)
     pack = Pack.of_small(named)
     assert pack is not None

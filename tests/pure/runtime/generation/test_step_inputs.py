@@ -112,7 +112,7 @@ def test_each_step_has_a_pack_of_its_own_in_which_the_lengths_are_new() -> None:
 def test_a_large_input_of_following_steps_is_the_same_tensor_beside_their_packs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(packs, "SMALL", 63)  # sampling has 64 bytes
+    monkeypatch.setattr(packs, "LARGEST_PACKED", 63)  # sampling has 64 bytes
     first, second, _ = (given for _, given in following(StepInputs(TAKES, PLAIN, True, True), (1, 2, 4), 1, 3))
     assert first["sampling"] is second["sampling"]
     assert first.pack is not None
