@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -13,6 +12,7 @@ from typing import TypeAlias
 import torch
 
 from ir.checkpoint.formats.foreign import is_safetensors, require_own
+from ir.checkpoint.formats.json_text import parsed_json
 from ir.checkpoint.formats.sharded import rank_files, read_distributed, read_ranks
 from ir.checkpoint.layouts import weights_in
 from ir.checkpoint.tensors import Piece, Spread, Stored, contiguous
@@ -73,7 +73,7 @@ def indexed_dtype(folder: Path, variant: str = "") -> torch.dtype | None:
     index = weights_in(folder, variant) if folder.is_dir() else folder
     if index.suffix != ".json":
         return None
-    metadata = json.loads(index.read_bytes()).get("metadata")
+    metadata = parsed_json(index.read_bytes()).get("metadata")
     found = getattr(torch, str(metadata.get("dtype")), None) if isinstance(metadata, dict) else None
     return found if isinstance(found, torch.dtype) and found.is_floating_point and found.itemsize > 1 else None
 
@@ -118,13 +118,15 @@ def _read_shards(index: Path) -> dict[str, Stored]:
     Raises SourceError where one is missing, or is in two shards with other values.
     """
     try:
-        place = {str(name): str(file) for name, file in dict(json.loads(index.read_bytes())["weight_map"]).items()}
+        place = {str(name): str(file) for name, file in dict(parsed_json(index.read_bytes())["weight_map"]).items()}
     except OSError as e:
         raise SourceError(f"cannot read {index}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError) as e:
         raise SourceError(f"cannot read {index}: {_AGAIN} ({type(e).__name__}: {e})") from e
     shards: dict[str, dict[str, Stored]] = {}
     for tensor, name in place.items():
+        if name.endswith(".json"):
+            raise SourceError(f"{index.name} places {tensor} in {name}, which holds no weights; fetch it again")
         if not (index.parent / name).is_file():
             raise SourceError(f"{index.name} places {tensor} in {index.parent / name}, which is missing; fetch it")
         if name not in shards:
@@ -162,10 +164,10 @@ def read_stage_weights(file: Path) -> dict[str, Stored | Spread]:
     """
     stored = _read_file(file)[""]
     tensors: dict[str, Stored | Spread] = {**stored}
-    aside = json.loads(_header(file)).get(_ASIDE, {})
-    for name, stride in json.loads(aside.get("strides", "{}")).items():
+    aside = parsed_json(_header(file)).get(_ASIDE, {})
+    for name, stride in parsed_json(aside.get("strides", "{}")).items():
         tensors[name] = Spread(stored[name], tuple(stride))
-    links = json.loads(aside.get("links", "{}"))
+    links = parsed_json(aside.get("links", "{}"))
     files = [file.parent / name for name in links.get("files", ())]
     if gone := next((linked for linked in files if not linked.is_file()), None):
         raise SourceError(f"{file} links to {gone}, which is missing")
@@ -195,7 +197,7 @@ def _header(file: Path) -> bytes:
 
 def header_notes(file: Path) -> dict[str, str]:
     """The notes of a .safetensors file beside its tensors, by name: those that are text, as the format has them."""
-    found = json.loads(_header(file)).get(_ASIDE)
+    found = parsed_json(_header(file)).get(_ASIDE)
     return {name: note for name, note in found.items() if isinstance(note, str)} if isinstance(found, dict) else {}
 
 
@@ -203,7 +205,7 @@ def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:
     """A JSON table of byte ranges, its length before it and the bytes behind: huggingface.co/docs/safetensors."""
     header, size = _header(file), file.stat().st_size
     try:
-        table = json.loads(header)
+        table = parsed_json(header)
         entries = {
             name: (str(e["dtype"]), tuple(map(int, e["shape"])), *map(int, e["data_offsets"]))
             for name, e in table.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from ir.checkpoint.adapters.settings import SETTINGS
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.files import indexed_dtype
 from ir.checkpoint.formats.gguf import gguf_package, gguf_tensors, is_gguf
+from ir.checkpoint.formats.json_text import parsed_json
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of, reading_settings
 from ir.checkpoint.tensors import Stored, Tensorlike
@@ -180,7 +180,7 @@ def _gguf_model(path: Path, transformers: Any) -> tuple[Any, Any, tuple[str, ...
 def _read_config(path: Path) -> dict[str, Any]:
     file = path / CONFIG
     try:
-        plain = json.loads(file.read_text())
+        plain = parsed_json(file.read_text())
     except (OSError, ValueError) as e:
         raise SourceError(f"cannot read {file}: {e}") from e
     if not isinstance(plain, dict):

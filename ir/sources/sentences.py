@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.formats.json_text import parsed_json
 from ir.checkpoint.names import stored_names
 from ir.checkpoint.tensors import Tensorlike
 from ir.errors import SourceError
@@ -36,7 +36,7 @@ def sentence_parts(path: Path) -> tuple[SentencePart, ...]:
     if not (path / PARTS_FILE).is_file():
         return ()
     try:
-        listed = json.loads((path / PARTS_FILE).read_text())
+        listed = parsed_json((path / PARTS_FILE).read_text())
         return tuple(SentencePart(str(e["type"]).rpartition(".")[2], path / str(e["path"])) for e in listed)
     except (OSError, ValueError, TypeError, KeyError) as e:
         raise SourceError(f"cannot read {path / PARTS_FILE}: {e}") from e
@@ -278,7 +278,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(parsed_json(file.read_text()))
     except (OSError, ValueError, TypeError) as e:
         raise SourceError(f"cannot read {file}: {e}") from e
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ir.checkpoint.formats.json_text import parsed_json
 from ir.errors import SourceError
 
 SETTINGS = "adapter_config.json"
@@ -49,7 +49,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not file.is_file() and (inner := sorted(folder.glob(f"*/{SETTINGS}"))):
         raise SourceError(f"{folder} has adapters in folders of their own; name one, such as {inner[0].parent}")
     try:
-        return dict(json.loads(file.read_text()))
+        return dict(parsed_json(file.read_text()))
     except (OSError, ValueError, TypeError) as e:
         raise SourceError(f"cannot read {file}: {e}; an adapter's folder has it, as peft saves it") from e
 

@@ -4,6 +4,7 @@ inert         unpickling without running code
 pickled       files of torch.save
 legacy        those before torch 1.6, which are no archives
 sharded       what the processes of a job wrote: torch.distributed.checkpoint, a file of each rank
+json_text     JSON, which may be nested too deep
 foreign       files that torch did not write, which are refused
 gguf          GGUF files, dequantized by their own package
 """

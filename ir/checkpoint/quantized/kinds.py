@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 
+from ir.checkpoint.formats.json_text import parsed_json
 from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
 from ir.checkpoint.quantized.groups import Sources, Suffixes
 from ir.checkpoint.quantized.packed import Awq, Gptq, ModelOptInt4, PackedRows, TorchaoInt4, TorchaoTiles
@@ -256,7 +256,8 @@ def _bits(words: int, count: int, first: int = 4) -> int:
 
 def _gptq(settings: MethodSettings) -> Kinds:
     bits = int(settings.get("bits", 4))
-    form = str(settings.get("checkpoint_format") or settings.get("format") or "gptq")
+    named = settings.get("checkpoint_format") or settings.get("format") or "gptq"
+    form = "marlin" if settings.get("is_marlin_format") else str(named)
     if not 2 <= bits <= 8 or form not in ("gptq", "gptq_v2"):
         raise SourceError(f"GPTQ of {bits} bits as {form} is not read; 2 to 8 bits as gptq or gptq_v2 are")
     return {_QWEIGHT: partial(_gptq_weight, bits, int(settings.get("group_size") or -1), form == "gptq")}
@@ -319,7 +320,7 @@ def _eight_bit(parts: Sources) -> tuple[Scheme, Sources]:
 
 
 def _four_bit(parts: Sources) -> tuple[Scheme, Sources]:
-    state = json.loads(bytes(parts["state"].read(torch.uint8).tolist()))
+    state = parsed_json(bytes(parts["state"].read(torch.uint8).tolist()))
     scheme = BitsAndBytes4Bit(
         shape=tuple(state["shape"]),
         dtype=getattr(torch, state["dtype"]),
@@ -363,7 +364,7 @@ def _torchao_blocks(said: Mapping[str, Any], parts: Sources) -> Scheme:
 def _said(parts: Sources) -> Mapping[str, Any]:
     """The attributes of a weight that a file's header says; empty where it says none."""
     try:
-        found = json.loads(bytes(parts["said"].read(torch.uint8).tolist()))["_data"]
+        found = parsed_json(bytes(parts["said"].read(torch.uint8).tolist()))["_data"]
     except (ValueError, KeyError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from ir.checkpoint.files import header_notes
+from ir.checkpoint.formats.json_text import parsed_json
 from ir.checkpoint.names import renamed_for
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.groups import GroupedWeight, grouped, reading_weight
@@ -93,9 +93,10 @@ class Quantization:
         return rest | found
 
     def of_activations(self, tensors: Mapping[str, Tensorlike]) -> bool:
-        """Whether activations are quantized, too, as settings or stored scales say."""
-        groups = (self.settings.get("config_groups") or {}).values()
-        named = self.settings.get("activation_scheme") or any(group.get("input_activations") for group in groups)
+        """Whether activations are quantized, too, as settings or stored scales say.  Raises SourceError."""
+        with reading_settings(self.method):
+            groups = (self.settings.get("config_groups") or {}).values()
+            named = self.settings.get("activation_scheme") or any(group.get("input_activations") for group in groups)
         named = named or "DynamicActivation" in str(self.settings.get("quant_type"))  # in the names of torchao's kinds
         return bool(named) or any(name.endswith(_OF_ACTIVATIONS) for name in tensors)
 
@@ -159,7 +160,7 @@ def _json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text())
+        found = parsed_json(file.read_text())
     except (OSError, ValueError) as e:
         raise SourceError(f"cannot read {file}: {e}") from e
     return found if isinstance(found, dict) else {}

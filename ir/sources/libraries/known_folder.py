@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from torch import nn
 
 from ir.capture.sizes.dynamic import DynamicShapes
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.formats.json_text import parsed_json
 from ir.errors import SourceError
 from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Reading, Source, opened
@@ -84,7 +84,7 @@ class LibraryFolder:
 def settings_of(file: Path) -> dict[str, Any]:
     """The JSON object in a file; empty where there is none."""
     try:
-        found = json.loads(file.read_text())
+        found = parsed_json(file.read_text())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

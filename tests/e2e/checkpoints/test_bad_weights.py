@@ -94,6 +94,14 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "empty": (lambda: truncate(0), f"cannot read {FILE}: {DAMAGED} (a header of 0 bytes in a file of 0)"),
     "a header cut off": (lambda: truncate(300), f"cannot read {FILE}: {DAMAGED} (a header of "),
     "no table": (bad_header, f"cannot read {FILE}: {DAMAGED} (its header is not a table of tensors)"),
+    "a header nested too deep": (
+        lambda: Path(FILE).write_bytes((100_000).to_bytes(8, "little") + b"[" * 100_000),
+        f"cannot read {FILE}: {DAMAGED} (its header is not a table of tensors)",
+    ),
+    "an index that names itself": (
+        lambda: shards(dict.fromkeys(GOOD, "model.safetensors.index.json")),
+        "model.safetensors.index.json places 0.weight in model.safetensors.index.json, which holds no weights; fetch",
+    ),
     "too few bytes": (
         lambda: header(lambda t: t["2.bias"].update(shape=[65])),
         f"cannot read {FILE}: {DAMAGED} (2.bias: F32 [65] in bytes ",

@@ -147,6 +147,13 @@ def test_an_adapter_in_a_dict_is_read_and_one_without_tensors_refused(tmp_path: 
         Adapter.open(tmp_path)
 
 
+def test_settings_that_are_nested_too_deep_are_not_read(tmp_path: Path) -> None:
+    saved(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("[" * 100_000)
+    with pytest.raises(SourceError, match=r"cannot read .*: its lists are nested too deep; an adapter's folder has it"):
+        Adapter.open(tmp_path)
+
+
 def test_a_folder_of_adapters_names_one(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     saved(tmp_path / "one")

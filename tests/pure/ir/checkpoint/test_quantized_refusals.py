@@ -20,6 +20,7 @@ from tests.support.packed_weights import C, R, Tensors, fp8, gptq, int4_in_tiles
 REFUSED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "an unknown method": ("aqlm", {}, "weights quantized by aqlm are not read, those of fp8, fbgemm_fp8, modelopt, "),
     "16 bits": ("gptq", {"bits": 16}, "GPTQ of 16 bits as gptq is not read; 2 to 8 bits as gptq or gptq_v2 are"),
+    "the first form of marlin": ("gptq", {"bits": 4, "is_marlin_format": True}, "GPTQ of 4 bits as marlin is not read"),
     "auto-round with activations": (
         "auto-round",
         {"bits": 4, "act_bits": 8},
@@ -63,6 +64,13 @@ def test_a_form_that_is_not_read_is_named(what: str) -> None:
     with pytest.raises(SourceError) as error:
         Quantization(method, settings).weights({})
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("groups", [{"group_0": 7}, [7], 7])
+def test_groups_that_are_none_are_named(groups: object) -> None:
+    quantization = Quantization("compressed-tensors", {"config_groups": groups})
+    with pytest.raises(SourceError, match=r"settings of compressed-tensors are not as it writes them \(AttributeError"):
+        quantization.of_activations({})
 
 
 def test_a_layer_in_gptq_of_other_bits_is_refused() -> None:
