@@ -71,6 +71,16 @@ def at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> int:
     return dim if isinstance(dim, int) else int(bound(dim, sizes))
 
 
+def number_at(dim: Dim, sizes: Mapping[sympy.Symbol, int]) -> Any:
+    """A size as a number, which may be one of sympy."""
+    if isinstance(dim, (int, float)):
+        return dim
+    if (compute := _in_python(dim)) is not None and dim.free_symbols <= sizes.keys():
+        with suppress(ZeroDivisionError, AssertionError):  # as in a condition
+            return compute(sizes)
+    return bound(dim, sizes)
+
+
 def bound(expr: sympy.Basic, sizes: Mapping[sympy.Symbol, int]) -> Any:
     """An expression with numbers in place of symbols."""
     return _bound(expr, tuple(sizes.items()))

@@ -20,7 +20,7 @@ from ir.sizes import CallSizes, hold
 from passes.cut.cut_problem import Wiring, as_problem, even_share
 from passes.options.options import Options
 from passes.partitioners.deadline import Deadline
-from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, evaluate
+from passes.partitioners.problem import Infeasible, InvalidSplit, Objective, Problem, evaluate
 from passes.partitioners.problem.copies import inline
 from passes.partitioners.rivals import Rivals
 
@@ -152,7 +152,7 @@ class _Checks:
             return None
         split = graph.split
         problem = as_problem(graph, self.cluster, Objective(split.objective), split.in_flight, self.wiring)
-        as_cut, problem = replace(problem, groups=self.wiring.groups), inline(problem)
+        as_cut, problem = self._as_cut(problem), inline(problem)
         stages = problem.stages_on(graph.placement)
         try:
             value = evaluate(as_cut, [stages[node.stage] for node in graph.nodes])
@@ -160,6 +160,14 @@ class _Checks:
             return None
         even = even_share(problem) if problem.objective.of_loads else 0.0
         return _AtSizes(value, even, Rivals(problem, self.deadline))
+
+    def _as_cut(self, problem: Problem) -> Problem:
+        """The problem with the groups that a cut must obey, which may part a weight's computation from its reader."""
+        groups = self.wiring.groups
+        if any(problem.nodes[node].cheap for pair in self.wiring.of_weights for node in pair):
+            return replace(problem, groups=groups)  # of which other nodes are copied
+        whole = inline(problem)
+        return replace(whole, groups=whole.groups[: len(groups)])
 
 
 def _ranges(graph: Graph, reach: float) -> _Ranges:

@@ -12,7 +12,7 @@ from ir.cost import Cost, Time
 from ir.graph import Graph, Node, Value
 from ir.machine.cluster import Cluster, Device
 from ir.machine.kinds import has_graphs
-from ir.sizes import Dim, bound
+from ir.sizes import Dim, number_at
 from passes.cost_models import CostModel
 from passes.cost_models.profiled import Profiled
 from passes.cost_models.steps import seconds_beside
@@ -36,7 +36,7 @@ class Predictions:
         self._model = model or Profiled()
         self._decodes = bool(graph.decoding.page)
         sizes = graph.hints if sizes is None else sizes
-        self._number = lru_cache(maxsize=None)(lambda dim: float(bound(dim, sizes)))
+        self._number = lru_cache(maxsize=None)(lambda dim: float(number_at(dim, sizes)))
         self._plain = lru_cache(maxsize=None)(self._in_numbers)  # nodes of layers that are alike cost the same
 
     def number(self, dim: Dim) -> float:
@@ -67,8 +67,8 @@ class Predictions:
     def shares(self, nodes: Sequence[Node], device: Device) -> tuple[float, ...]:
         """The part of each node in `seconds`: its time on the device, or on the host if that is slower in total."""
         times = [self.time(node, device) for node in nodes]
-        total = sum(times, Time(0.0))
-        return tuple(time.host if total.host > total.device else time.device for time in times)
+        on_device, on_host = [time.device for time in times], [time.host for time in times]
+        return tuple(on_host if sum(on_host) > sum(on_device) else on_device)
 
 
 class MeanPredictions:

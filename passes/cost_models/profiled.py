@@ -14,6 +14,8 @@ class Profiled:
     def time(self, node: Node, cost: Cost, device: Device) -> Time:
         """The measured time, scaled to other sizes in proportion to the roofline's."""
         predicted = Roofline().time(node, cost, device)
+        if not node.measured:
+            return predicted
         found = next((m for m in node.measured if m.device == device.kind), None)
         if found is None:
             return predicted

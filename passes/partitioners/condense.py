@@ -24,7 +24,7 @@ def indivisible(n: int, edges: Sequence[tuple[int, int]], groups: Iterable[Seque
         if leader[a] != leader[b]:
             successors[leader[a]].append(leader[b])
     component = _components(successors)
-    return _numbered(n, np.array([component[leader[node]] for node in range(n)], dtype=np.int64), edges)
+    return _numbered([component[leader[node]] for node in range(n)], edges)
 
 
 def _union(n: int, groups: Iterable[Sequence[int]]) -> list[int]:
@@ -75,26 +75,27 @@ def _components(successors: Sequence[Sequence[int]]) -> list[int]:
     return component
 
 
-def _numbered(n: int, component: np.ndarray, edges: Sequence[tuple[int, int]]) -> np.ndarray:
+def _numbered(component: Sequence[int], edges: Sequence[tuple[int, int]]) -> np.ndarray:
     """Components renumbered in topological order; of those that could come next, the one with the least node."""
-    count = int(component.max()) + 1
-    least = np.full(count, n)
-    np.minimum.at(least, component, np.arange(n))
-    successors: list[set[int]] = [set() for _ in range(count)]
+    least: dict[int, int] = {}
+    for node, home in enumerate(component):
+        least.setdefault(home, node)
+    successors: list[set[int]] = [set() for _ in range(max(component) + 1)]
     for a, b in edges:
         if component[a] != component[b]:
-            successors[component[a]].add(int(component[b]))
-    waiting = np.zeros(count, dtype=np.int64)
+            successors[component[a]].add(component[b])
+    waiting = [0] * len(successors)
     for targets in successors:
-        waiting[list(targets)] += 1
-    ready = [(int(least[c]), c) for c in range(count) if not waiting[c]]
+        for target in targets:
+            waiting[target] += 1
+    ready = [(node, c) for c, node in least.items() if not waiting[c]]
     heapify(ready)
-    number = np.zeros(count, dtype=np.int64)
-    for position in range(count):
+    number = [0] * len(successors)
+    for position in range(len(least)):
         _, current = heappop(ready)
         number[current] = position
         for target in successors[current]:
             waiting[target] -= 1
             if not waiting[target]:
-                heappush(ready, (int(least[target]), target))
-    return number[component]
+                heappush(ready, (least[target], target))
+    return np.array([number[home] for home in component], dtype=np.int64)

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import accumulate, chain
 
 import numpy as np
 
-from passes.partitioners.problem.memory import kinds_of_batches
+from passes.partitioners.problem.memory import held_in, kinds_of_batches
 from passes.partitioners.problem.model import Problem
 
 COUNT, BYTES = 0, 1
@@ -158,17 +158,22 @@ def _peak(problem: Problem, unit_of: np.ndarray, n: int) -> np.ndarray:
     A stage that is an interval of the program never holds more than the highest of its units here:
     what it receives, makes and still has to send is alive in the whole program as well.
     """
-    end = len(problem.nodes)
-    change = np.zeros((end + 1, kinds_of_batches(problem)))
-    for value in problem.values:
-        if value.held:
-            change[value.producer] += value.held
-            change[max(value.consumers) + 1 if value.consumers else problem.run_of(value.producer)[1]] -= value.held
-    for value in problem.remade:
-        if value.readers:
-            change[min(value.readers)] += value.held
-            change[max(value.readers) + 1] -= value.held
-    alive = np.maximum(np.cumsum(change, axis=0)[:end].max(axis=1), 0.0)
+    alive = np.array([_alive(problem, kind) for kind in range(kinds_of_batches(problem))]).max(axis=0)
     peak = np.zeros(n)
-    np.maximum.at(peak, unit_of, alive * problem.in_flight)
+    np.maximum.at(peak, unit_of, np.maximum(alive, 0.0) * problem.in_flight)
     return peak
+
+
+def _alive(problem: Problem, kind: int) -> list[float]:
+    """Bytes alive in the whole program while each node runs, in one kind of batch."""
+    change = [0.0] * (len(problem.nodes) + 1)
+    for value in problem.values:
+        if held := held_in(value.held, kind):
+            readers = value.consumers
+            change[value.producer] += held
+            change[max(readers) + 1 if readers else problem.run_of(value.producer)[1]] -= held
+    for value in problem.remade:
+        if value.readers and (held := held_in(value.held, kind)):
+            change[min(value.readers)] += held
+            change[max(value.readers) + 1] -= held
+    return [*accumulate(change[:-1])]

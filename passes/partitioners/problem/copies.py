@@ -8,6 +8,7 @@ from the first reader there to the last.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import replace
 from graphlib import TopologicalSorter
 
@@ -33,9 +34,13 @@ def final_readers(problem: Problem) -> dict[int, tuple[int, ...]]:
 
 def inline(problem: Problem) -> Problem:
     """The problem with every copied node dissolved into its readers; `ids` name the remaining nodes."""
-    copied = final_readers(problem)
-    if not copied:
-        return problem
+    if "inline" not in problem.derived:
+        copied = final_readers(problem)
+        problem.derived["inline"] = _dissolved(problem, copied) if copied else None
+    return problem.derived["inline"] or problem
+
+
+def _dissolved(problem: Problem, copied: Mapping[int, tuple[int, ...]]) -> Problem:
     left = [node for node in range(len(problem.nodes)) if node not in copied]
     number = {node: i for i, node in enumerate(left)}
 

@@ -131,15 +131,13 @@ def loads(problem: Problem, stages: Sequence[int]) -> tuple[Load, ...]:
         for here in {device[node] for node in weight.readers}:
             memory[here] += weight.bytes
     for value in problem.values:
-        home = device[value.producer]
-        takes = {
-            there: problem.between(home, there).seconds(value.bytes)
-            for there in {device[node] for node in value.consumers}
-            if there != home
-        }
-        for there, seconds in takes.items():
-            receive[there] += seconds
-        send[home] += max(takes.values(), default=0.0)
+        home, slowest = device[value.producer], 0.0
+        for there in {device[node] for node in value.consumers}:
+            if there != home:
+                seconds = problem.between(home, there).seconds(value.bytes)
+                receive[there] += seconds
+                slowest = max(slowest, seconds)
+        send[home] += slowest
     for stage, peak in peaks(problem, stages).items():
         memory[problem.device_of(stage)] += problem.in_flight * peak
     return tuple(

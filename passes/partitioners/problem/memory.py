@@ -39,9 +39,13 @@ def _peaks(problem: Problem, stage_of: Sequence[int], kind: int) -> Mapping[int,
         held = held_in(value.held, kind)
         if held <= 0:
             continue
-        begin, end = problem.run_of(value.producer)
-        last = {stage_of[node]: node for node in sorted(value.consumers)}
         home = stage_of[value.producer]
+        last = {stage_of[node]: node for node in sorted(value.consumers)}
+        if len(last) == 1 and home in last:  # no other stage has to do with it
+            change[home][value.producer] += held
+            change[home][last[home] + 1] -= held
+            continue
+        begin, end = problem.run_of(value.producer)
         leaves = not last or any(stage != home for stage in last)
         for stage, until in {home: value.producer, **last}.items():
             start = value.producer if stage == home else begin

@@ -28,7 +28,8 @@ class Problem:
     `runs` are the first nodes of further programs, each of which begins when the one before it has ended, so that their
     values are not held at the same time. `remade` are values that every stage makes anew before its first reader of
     them (as `inline` finds them for copied nodes). `via_host`: a value first leaves its device for the host's memory,
-    and a stage has ended only when all that it sends is there.
+    and a stage has ended only when all that it sends is there. `derived` are problems that were made of this one, by
+    the name of what made them.
     """
 
     nodes: tuple[Node, ...]
@@ -50,6 +51,7 @@ class Problem:
     runs: tuple[int, ...] = ()
     remade: tuple[Remade, ...] = ()
     via_host: bool = False
+    derived: dict[str, Problem | None] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def read(cls, path: str | PathLike[str], objective: Objective | str = DEFAULT_OBJECTIVE) -> Problem:

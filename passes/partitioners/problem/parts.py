@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 HeldBytes: TypeAlias = float | tuple[float, ...]
 """Bytes of memory; where batches differ in size, those of each kind of batch, of which a device holds one at a time."""
@@ -25,8 +25,7 @@ class Node:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """The result of a node that others read: `bytes` on the wire, `held` bytes of memory (0 for a view)."""
 
     producer: int

@@ -74,6 +74,7 @@ class _Contraction:
         self.idle = np.array([inf if c.node_by_node else idle for c in model.classes])
         self.model, self.known = model, known
         self.may_be = model.time < known
+        self.time, self.cost = model.time.T.tolist(), model.cost.T.tolist()  # of each unit, each value: by class
         self.before, self.after = core.neighbours(reverse=True), core.neighbours()
         self.producer = core.producer.tolist()
         self.members = [frozenset(part.tolist()) for part in np.split(core.values.members, core.values.starts[1:-1])]
@@ -151,27 +152,28 @@ class _Contraction:
 
     def _no_worse(self, v: int, u: int) -> bool:
         """Rules (1) and (3)."""
-        time, here = self.model.time[:, v], self.may_be[:, u]
-        if (here & ~self.may_be[:, v]).any():
+        here, there = self.may_be[:, u].tolist(), self.may_be[:, v].tolist()
+        if any(leads and not follows for leads, follows in zip(here, there, strict=True)):
             return False
-        received, sent = self._growth(v, u)
+        time, (received, sent) = self.time[v], self._growth(v, u)
         if self.model.overlap:
-            return bool((time <= self.idle)[here].all() and (received <= 0).all() and (sent <= 0).all())
-        slack = np.where(here, -time, np.where(self.may_be[:, v], time, np.inf))
-        return bool((received + sent <= slack).all())
+            idle = (t <= most for t, most, leads in zip(time, self.idle.tolist(), here, strict=True) if leads)
+            return max(*received, *sent) <= 0 and all(idle)
+        slack = (-t if leads else t if may else inf for t, leads, may in zip(time, here, there, strict=True))
+        return all(r + s <= least for r, s, least in zip(received, sent, slack, strict=True))
 
-    def _growth(self, v: int, u: int) -> tuple[np.ndarray, np.ndarray]:
+    def _growth(self, v: int, u: int) -> tuple[list[float], list[float]]:
         """[classes] what `u` and `v` together receive, and send, more than `u` alone."""
-        received, sent = np.zeros((2, len(self.model.classes)))
+        received, sent = [0.0] * len(self.model.classes), [0.0] * len(self.model.classes)
         for value in self.of_unit[v]:
-            cost, members = self.model.cost[:, value], self.members[value]
+            members = self.members[value]
             if self.producer[value] == v:
-                received -= cost * (u in members)
-                sent += cost * (not members <= {u, v})
-            elif u not in members:
-                received += cost
-            elif len(members) == 2:
-                sent -= cost
+                less, more = u in members, not members <= {u, v}
+            else:
+                less, more = -(u not in members), -(u in members and len(members) == 2)
+            for kind, seconds in enumerate(self.cost[value] if less or more else ()):
+                received[kind] -= seconds * less
+                sent[kind] += seconds * more
         return received, sent
 
 

@@ -11,6 +11,7 @@ stages are. Where there are too many ideals, an integer program takes over (see 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -24,11 +25,10 @@ from passes.partitioners.proof.relaxed import Relaxed, Stages, relaxed
 from passes.partitioners.proof.whole.any_split import any_split, is_small
 from passes.partitioners.proof.whole.assignment import Assignment
 from passes.partitioners.proof.whole.placement import MOST_TERMS, size
-from passes.partitioners.search.first_cut import Cut, better, cut_along, judged
+from passes.partitioners.search.first_cut import PRECISION, Cut, better, cut_along, judged
 from passes.partitioners.shortage import shortage
 from passes.partitioners.units import Core
 
-PRECISION = 1e-9  # relative: values that differ by less are the same
 PROVEN = 1e-5  # relative: a bound as close as that proves a value the best (programs round times down)
 MOST_IDEALS = 20_000
 MOST_VARIABLES = 150_000
@@ -121,7 +121,7 @@ def _searched(model: Relaxed, proof: Proof, deadline: Deadline) -> Proof:
             return _programmed(small, Proof(cut, proof.bound), target, deadline)
         if found is None:
             break
-        cut = better(cut, realised(small, found.stages)) or cut
+        cut = better(cut, realised(small, found.stages, cut.value)) or cut
         target = min(found.value, cut.value)
     return Proof(cut, max(proof.bound, target))
 
@@ -138,7 +138,7 @@ def _programmed(model: Relaxed, proof: Proof, known: float, deadline: Deadline) 
         return proof
     places = _places(model, proof.cut) if proof.cut.stages else np.zeros(model.core.n, dtype=np.int64)
     answer = program.solve(places, deadline)
-    cut = better(proof.cut, realised(model, answer.stages)) or proof.cut
+    cut = better(proof.cut, realised(model, answer.stages, proof.cut.value)) or proof.cut
     return Proof(cut, max(proof.bound, min(answer.bound, known)))
 
 
@@ -159,8 +159,11 @@ def _places(model: Relaxed, cut: Cut) -> np.ndarray:
     return place
 
 
-def realised(model: Relaxed, stages: Stages) -> Cut | None:
-    """The split with these stages, or a better one with the same order of units, in the full problem."""
+def realised(model: Relaxed, stages: Stages, below: float = inf) -> Cut | None:
+    """The split with these stages in the full problem, or a better one with the same order of units.
+
+    A better one is one whose value is `below` another, too.
+    """
     if not stages:
         return None
     core = model.core
@@ -171,4 +174,6 @@ def realised(model: Relaxed, stages: Stages) -> Cut | None:
         stage[units] = devices[-1]
     order = np.concatenate([np.flatnonzero(units) for _, units in stages])
     idle = [number for number in range(len(core.problem.devices)) if number not in devices]
-    return better(judged(core, stage), cut_along(core, order, (*devices, *idle)))
+    cut = judged(core, stage)
+    least = min(below, cut.value) if cut else below
+    return better(cut, cut_along(core, order, (*devices, *idle), least * (1 - PRECISION)))

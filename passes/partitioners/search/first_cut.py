@@ -22,6 +22,7 @@ from passes.partitioners.sharing import Share, in_turn
 from passes.partitioners.units import Core
 
 MOST_SEQUENCES = 60
+PRECISION = 1e-9  # relative: values that differ by less are the same
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,26 @@ def first_cut(core: Core, deadline: Deadline, share: Share = in_turn) -> Cut | N
     for devices in others:
         if best is not None and deadline.passed():
             return best
-        best = better(best, cut_along(core, best_order, devices, best.value if best else inf))
+        below = best.value * (1 - PRECISION) if best else inf
+        best = better(best, cut_along(core, best_order, devices, below))
     return best
 
 
 def _best_along(core: Core, devices: Sequence[int], deadline: Deadline, share: Share) -> tuple[Cut | None, np.ndarray]:
-    """The best cut of several orders, and its order; where they are shared, each looks only for better ones."""
+    """The best cut of several orders, and its order; each but the first is searched for better ones alone."""
     least = inf
 
     def along(order: np.ndarray) -> Cut | None:
         nonlocal least
         if least < inf and deadline.passed():
             return None
-        cut = cut_along(core, order, devices, least)
+        cut = cut_along(core, order, devices, least * (1 - PRECISION))
         least = cut.value if cut else least
         return cut
 
-    best, best_order, each = None, np.arange(core.n), [*orders(core)]
-    for order, cut in zip(each, share(along, each, len(core.problem.nodes)), strict=True):
+    each = [*orders(core)]
+    best, best_order, others = along(each[0]), each[0], each[1:]
+    for order, cut in zip(others, share(along, others, len(core.problem.nodes)), strict=True):
         if better(best, cut) is not best:
             best, best_order = cut, order
     return best, best_order

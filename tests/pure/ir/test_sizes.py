@@ -9,7 +9,8 @@ import pytest
 import sympy
 from torch.utils._sympy import functions
 
-from ir.sizes import _in_python, bound, hold
+from ir import sizes as sizes_module
+from ir.sizes import _in_python, bound, hold, number_at
 
 FloorDiv, Max, Min, Mod, PythonMod = (
     getattr(functions, name)
@@ -56,3 +57,18 @@ def test_what_python_does_not_compute_is_left_to_sympy() -> None:
 def test_a_condition_on_a_size_that_is_not_given_does_not_hold() -> None:
     assert not hold([sympy.Lt(n, m)], {n: 1})
     assert hold([sympy.Le(n, n), sympy.Le(n, 2)], {n: 1})
+
+
+@pytest.mark.parametrize("size", [FloorDiv(n, 3) + 1, 4 * Max(n, m) - Min(n, 2 * m), Mod(n, 2 * m) * 2, m * n], ids=str)
+def test_a_size_is_the_number_that_sympy_finds(size: sympy.Expr, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [{n: a, m: b} for a, b in product(range(1, 7), repeat=2)]
+    numbers = [bound(size, sizes) for sizes in points]
+    monkeypatch.setattr(sizes_module, "bound", None)  # which takes fifty times as long
+    assert [number_at(size, sizes) for sizes in points] == numbers
+
+
+def test_sizes_that_python_does_not_compute_are_left_to_sympy() -> None:
+    assert number_at(sympy.sqrt(n), {n: 4}) == 2
+    assert number_at(sympy.nan, {}) is sympy.nan
+    assert number_at(n + m, {n: 1}) == m + 1
+    assert number_at(3, {}) == 3

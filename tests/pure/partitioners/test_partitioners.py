@@ -223,7 +223,7 @@ def test_rivals_of_a_value(problem: Problem, share: float) -> None:
 def test_memory_is_that_of_the_kind_of_batch_that_needs_most(problem: Problem) -> None:
     problem = inline(problem)
     each = [
-        replace(problem, values=tuple(replace(v, held=held_in(v.held, kind)) for v in problem.values), remade=remade)
+        replace(problem, values=tuple(v._replace(held=held_in(v.held, kind)) for v in problem.values), remade=remade)
         for kind in (0, 1)
         for remade in [tuple(replace(v, held=held_in(v.held, kind)) for v in problem.remade)]
     ]
@@ -231,6 +231,15 @@ def test_memory_is_that_of_the_kind_of_batch_that_needs_most(problem: Problem) -
         found = [peaks(alone, stages) for alone in each]
         stated = peaks(problem, stages)
         assert {s: stated.get(s, 0.0) for s in stages} == {s: max(f.get(s, 0.0) for f in found) for s in stages}
+
+
+def test_copied_nodes_are_dissolved_once() -> None:
+    nodes = (Node((1.0,)), Node((0.0,), cheap=True), Node((1.0,)))
+    problem = Problem(nodes, (Value(0, (1,), 1.0), Value(1, (2,), 1.0)))
+    assert inline(problem) is inline(problem)
+    assert len(inline(problem).nodes) == 2
+    assert len(inline(replace(problem, groups=((1, 2),))).nodes) == 3
+    assert inline(inline(problem)) is inline(problem)
 
 
 def test_the_example_of_the_docstring() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
@@ -22,9 +23,10 @@ from passes.partitioners.proof.ideals import Ideals, TooWide
 from passes.partitioners.proof.integer_program import IntegerProgram
 from passes.partitioners.proof.relaxed import Relaxed, relaxed
 from passes.partitioners.proof.whole.assignment import Assignment
-from passes.partitioners.search.first_cut import cut_along, judged
+from passes.partitioners.search import first_cut
+from passes.partitioners.search.first_cut import Cut, cut_along, judged
 from passes.partitioners.search.sweep import Sweep
-from passes.partitioners.units import condensed
+from passes.partitioners.units import Core, condensed
 from tests.support.brute_force import optimum
 
 CLOSE = 1e-5
@@ -132,6 +134,34 @@ def braid(n: int) -> Relaxed:
     """Two chains that meet at every fifth node, of more units than are summed at once."""
     values = [Value(i, (i + 2, i + 3) if i % 5 == 0 else (i + 2,), 1.0) for i in range(n - 3)]
     return model_of(Problem(tuple(Node((1.0 + i % 7,)) for i in range(n)), tuple(values), devices=(Device(), Device())))
+
+
+def test_a_cut_is_searched_below_those_that_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Along every order but the first, and along the order of a proof's cut."""
+    model, searched = braid(60), list[tuple[float, float]]()
+
+    def noted(core: Core, order: np.ndarray, devices: Sequence[int], below: float = inf) -> Cut | None:
+        cut = cut_along(core, order, devices, below)
+        searched.append((below, cut.value if cut else inf))
+        return cut
+
+    for module in (first_cut, prove):
+        monkeypatch.setattr(module, "cut_along", noted)
+    shared = list[int]()
+    best = first_cut.first_cut(
+        model.core, Deadline(60), lambda f, items, _: shared.append(len(items)) or [*map(f, items)]
+    )
+    assert best is not None
+    assert len(searched) == 1 + sum(shared) > 2
+    known = inf
+    for below, value in searched:
+        assert below == known * (1 - first_cut.PRECISION)
+        known = min(known, value)
+    assert best.value == known
+    found = Exact(model).search(inf, prove.MOST_IDEALS, Deadline(60))
+    assert found is not None
+    assert prove.realised(model, found.stages, 1.0)
+    assert searched[-1] == (1.0 * (1 - first_cut.PRECISION), inf)
 
 
 def test_rows_of_intervals_are_the_same_whichever_are_wanted() -> None:

@@ -12,12 +12,14 @@ from ir.graph import Graph, Node
 from ir.machine.cluster import Cluster
 from ir.process import shared_work
 from ir.sizes import Dim
-from passes.check_sizes import CheckSizes
+from passes.check_sizes import CheckSizes, _Checks
 from passes.compilation.sizes.workload import with_workload
-from passes.cut.cut_problem import Wiring
+from passes.cut.cut_problem import Wiring, as_problem
 from passes.options.sizes import read_workload
+from passes.partitioners.deadline import Deadline
+from passes.partitioners.problem.copies import inline
 from passes.split_stages import SplitStages
-from tests.support.graphs import graph, linear, param, value
+from tests.support.graphs import add, graph, linear, param, relu, value
 from tests.support.planning import DEVICE, machine
 
 batch = sympy.Symbol("batch", integer=True, positive=True)
@@ -117,3 +119,19 @@ def test_what_reads_what_is_found_once_for_all_sizes(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Wiring, "of", lambda graph: found.append(graph) or of(graph))
     assert CheckSizes().run(cut, machine(2)).split.good_for == {batch: (1, 64)}
     assert found == [cut]
+
+
+@pytest.mark.parametrize("cheap_reader", [False, True])
+def test_copied_nodes_are_dissolved_once_for_what_a_cut_must_obey_and_what_it_could_be(cheap_reader: bool) -> None:
+    """Unless a node is copied in one of the two alone: the reader of what is computed of weights, if it is cheap."""
+    made = linear(param("w"), param("v"), "made")
+    again = replace(relu(made.results[0], "again"), cheap=cheap_reader)
+    near = replace(relu(x, "near"), cheap=True)
+    y = add(near.results[0], again.results[0], "y")
+    program = graph([x], [made, again, near, y, linear(y.results[0], param("u"), "z")], y.results)
+    cluster, wiring = machine(2), Wiring.of(program)
+    problem = as_problem(program, cluster, wiring=wiring)
+    assert (wiring.groups, problem.groups[0]) == ((), (0, 1))
+    as_cut = _Checks(program, cluster, wiring, Deadline(60), 0.0)._as_cut(problem)
+    assert inline(as_cut) == inline(replace(problem, groups=()))
+    assert (as_cut.nodes is inline(problem).nodes) == (not cheap_reader)
