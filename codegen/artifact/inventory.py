@@ -82,7 +82,7 @@ def _applied(source: str) -> str:
 
 def lines(source: str) -> dict[str, str]:
     """The sum of the words of each line of a stage file, by its number as JSON has it."""
-    return {str(line): sum_of(words) for line, words in words_by_line(source).items()}
+    return {str(line): sum_of(words) for line, words in words_by_line(ast.parse(source)).items()}
 
 
 def held(file: StageFile, sums: Sums) -> dict[str, m.HeldTensor]:

@@ -16,6 +16,7 @@ from codegen.text.weight_reader import load_method, reader
 from ir.graph import Call, Node
 from ir.operators.higher_order import with_inner
 from ir.process.shared_work import shared_work
+from runtime.manifest.lines import statements
 
 
 @dataclass(frozen=True)
@@ -91,5 +92,5 @@ def _body(plan: FilePlan) -> Iterator[SourceLine]:
 
 def _moved(before: str, after: str) -> dict[int, int]:
     """The line to which the formatter moved each statement, by its first line before."""
-    statements = [[s.lineno for s in ast.walk(ast.parse(t)) if isinstance(s, ast.stmt)] for t in (before, after)]
-    return dict(zip(*statements, strict=True))
+    numbers = [[statement.lineno for statement in statements(ast.parse(text))] for text in (before, after)]
+    return dict(zip(*numbers, strict=True))

@@ -14,7 +14,7 @@ def check_source(folder: Path, stage: ProgramStage, *, lines: bool) -> Iterator[
     """The faults of the file of a stage, each with its line."""
     try:
         text = (folder / stage.module).read_text()
-        tree, words = ast.parse(text), words_by_line(text)
+        tree = ast.parse(text)
     except (OSError, SyntaxError, ValueError) as e:
         yield f"{stage.module}: it cannot be read as Python: {e}"
         return
@@ -25,7 +25,7 @@ def check_source(folder: Path, stage: ProgramStage, *, lines: bool) -> Iterator[
         return
     yield from (f"{stage.module}{fault}" for fault in _check_ends(tree, functions["forward"], stage))
     if lines:
-        yield from (f"{stage.module}:{fault}" for fault in _check_lines(words, stage))
+        yield from (f"{stage.module}:{fault}" for fault in _check_lines(words_by_line(tree), stage))
 
 
 def _check_ends(tree: ast.Module, forward: ast.FunctionDef, stage: ProgramStage) -> Iterator[str]:

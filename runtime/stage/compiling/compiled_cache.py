@@ -48,10 +48,6 @@ class CompiledCache:
         """The file of a kept graph of a stage with such a module file."""
         return self.folder.resolve() / _GRAPHS / f"{Path(module).stem}-{key[:32]}.json"
 
-    def code_file(self, text: str) -> Path:
-        """The file of the code of kept graphs."""
-        return self.folder.resolve() / _GRAPHS / f"{sha256(text.encode()).hexdigest()[:32]}.py"
-
     @contextmanager
     def used(self) -> Iterator[None]:
         """A block in which torch compiles from here, and to here.

@@ -66,8 +66,7 @@ class KeptKernels:
     def wait(self, scope: dict[str, Any]) -> None:
         """Have the kernels of other kinds be loaded, too."""
         if "_others" in vars(self):
-            with without_workers():
-                self._others.wait(scope)
+            self._others.wait(scope)
 
     @cached_property
     def _others(self) -> Any:

@@ -22,31 +22,16 @@ Operand = tuple[str, str | int]  # "weight" and its name, "tensor" or "result" a
 
 
 @dataclass(frozen=True)
-class KeptCode:
-    """The generated code of a graph, as it is written.  Names of files are paths from the folder of the cache."""
-
-    file: str
-    operators: Sequence[str]  # of torch, that the code has from the compiler under the same names
-    libraries: Mapping[str, str]  # files of kernels, by the digests of their sources
-    hashes: Mapping[str, str]  # of all these files
-
-    def load(self, folder: Path) -> CompiledGraph:
-        """The graph.  Raises ValueError or OSError where a file is damaged, or what its code does, or ImportError."""
-        for name, digest in self.hashes.items():
-            if file_hash(folder / name) != digest:
-                raise ValueError(f"{name} is not as it was written")
-        kernels = KeptKernels({digest: folder / name for digest, name in self.libraries.items()})
-        return run_code((folder / self.file).read_text(), kernels, {n: getattr(torch, n) for n in self.operators})
-
-
-@dataclass(frozen=True)
 class GraphRecord:
-    """A description of a graph for batches of one shape, as it is written."""
+    """A description of a graph, as it is written.  Names of files are paths from the folder of the cache."""
 
-    code: KeptCode
+    code: str  # the file
     inputs: Sequence[Operand]
     sent: Sequence[Operand]  # what the stage sends
     aligned: Sequence[int]  # places of the inputs that must begin at a multiple of _ALIGNED
+    operators: Sequence[str]  # of torch, that the code has from the compiler under the same names
+    libraries: Mapping[str, str]  # files of kernels, by the digests of their sources
+    hashes: Mapping[str, str]  # of all these files
 
     def text(self) -> str:
         """The text of its file: a digest, and the JSON that it is of."""
@@ -54,13 +39,22 @@ class GraphRecord:
         return f"{_digest(text)}\n{text}"
 
     @classmethod
-    def read(cls, file: Path) -> GraphRecord:
-        """Raises ValueError or OSError for one that is damaged."""
+    def read(cls, file: Path, folder: Path) -> GraphRecord:
+        """Raises ValueError or OSError for one that is damaged, or whose files in the `folder` are."""
         digest, _, text = file.read_text().partition("\n")
         if _digest(text) != digest:
             raise ValueError(f"{file.name} is not as it was written")
-        table = json.loads(text)
-        return cls(**table | {"code": KeptCode(**table["code"])})
+        record = cls(**json.loads(text))
+        for name, digest in record.hashes.items():
+            if file_hash(folder / name) != digest:
+                raise ValueError(f"{name} is not as it was written")
+        return record
+
+    def load(self, folder: Path, weights: Mapping[str, Tensor]) -> KeptGraph:
+        """The graph, ready to run.  Raises what its code does, KeyError, AttributeError or ImportError."""
+        kernels = KeptKernels({digest: folder / name for digest, name in self.libraries.items()})
+        graph = run_code((folder / self.code).read_text(), kernels, {n: getattr(torch, n) for n in self.operators})
+        return KeptGraph(graph, self, weights)
 
 
 @dataclass(frozen=True)

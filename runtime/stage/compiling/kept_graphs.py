@@ -17,13 +17,11 @@ from torch import Tensor, nn
 
 from runtime.manifest.digests import digest_of, file_hash
 from runtime.stage.compiling.compiled_cache import CompiledCache
-from runtime.stage.compiling.generated_code import CompiledGraph
-from runtime.stage.compiling.kept_graph import GraphRecord, KeptCode, KeptGraph, Operand
+from runtime.stage.compiling.kept_graph import GraphRecord, KeptGraph, Operand
 from runtime.stage.compiling.observed_graph import ObservedGraph, kernel_files, operators_of_torch
 from runtime.stage.stage import ShapeKey, StageModule
 
 _FORMAT = 1  # of these files
-_MOST = 256  # graphs of a stage that one process keeps
 _DECIDE = ("TORCHINDUCTOR_", "TORCHDYNAMO", "TORCH_COMPILE", "TRITON_")  # variables that change what is compiled
 _PLACES = ("_DIR", "_PATH")  # ends of those that only say where files lie
 _CONFIGS = ("torch._inductor.config", "torch._functorch.config")
@@ -38,8 +36,7 @@ class KeptGraphs:
     cache: CompiledCache
     module: nn.Module
     _found: dict[ShapeKey, KeptGraph | None] = field(default_factory=dict)
-    _kept: dict[ShapeKey, tuple[Any, KeptCode]] = field(default_factory=dict)  # torch's graphs that are kept by now
-    _loaded: dict[str, CompiledGraph] = field(default_factory=dict)  # by the files of their code
+    _kept: dict[ShapeKey, Any] = field(default_factory=dict)  # torch's graphs that are kept by now
 
     @classmethod
     def of_stage(cls, cache: CompiledCache | None, module: StageModule) -> KeptGraphs | None:
@@ -55,17 +52,11 @@ class KeptGraphs:
             file = self._file(key, tensors)
             if file.is_file() and not torch.is_grad_enabled():
                 try:
-                    record = GraphRecord.read(file)
-                    self._found[key] = KeptGraph(self._graph(record.code), record, self._weights)
+                    with self.cache.used():
+                        self._found[key] = GraphRecord.read(file, self._folder).load(self._folder, self._weights)
                 except Exception as e:  # the code may be of any version of torch
                     self.forget(key, e)
         return self._found[key]
-
-    def _graph(self, code: KeptCode) -> CompiledGraph:
-        if code.file not in self._loaded:
-            with self.cache.used():
-                self._loaded[code.file] = code.load(self._folder)
-        return self._loaded[code.file]
 
     def forget(self, key: ShapeKey, why: Exception) -> None:
         """Have a graph that failed not be found again, and warn of it."""
@@ -75,35 +66,37 @@ class KeptGraphs:
 
     def keep(self, key: ShapeKey, tensors: Sequence[Tensor], sent: object, graphs: Sequence[ObservedGraph]) -> None:
         """Keep the graph that made what the stage sent for `tensors`, unless several did, or other code, too."""
-        if len(graphs) != 1 or torch.is_grad_enabled() or len(self._kept) >= _MOST:
-            return
-        if key in self._kept and self._kept[key][0] is graphs[0].graph:
+        if len(graphs) != 1 or torch.is_grad_enabled() or self._kept.get(key) is graphs[0].graph:
             return
         with suppress(Exception), self.cache.used():  # the folder may be read alone, and torch be of any version
-            record = self._record(tensors, sent, graphs[0])
+            file = self._file(key, tensors)
+            record = self._record(file.with_suffix(".py"), tensors, sent, graphs[0])
             if record is not None:
-                _write(self._file(key, tensors), record.text())
-                self._kept[key] = graphs[0].graph, record.code
+                _write(file, record.text())
+                self._kept[key] = graphs[0].graph
 
-    def _record(self, tensors: Sequence[Tensor], sent: object, graph: ObservedGraph) -> GraphRecord | None:
-        """None if an input is not the stage's, or it sent what is neither a result of the graph nor such an input."""
+    def _record(self, file: Path, tensors: Sequence[Tensor], sent: object, graph: ObservedGraph) -> GraphRecord | None:
+        """None if an input is none of the stage's, or what it sent is neither a result of the graph nor such an input.
+
+        `file`: for the code.
+        """
         known = _operands(self._weights, tensors)
         made = {id(tensor): ("result", i) for i, tensor in enumerate(graph.made)}
         inputs = [("size", one) if type(one) is int else known.get(id(one)) for one in graph.given]
         outputs = [(known | made).get(id(one)) for one in sent] if isinstance(sent, tuple) else [None]
         if not graph.is_plain or None in (*inputs, *outputs):
             return None
-        same = (code for kept, code in self._kept.values() if kept is graph.graph)  # for another shape
-        code = next(same, None) or self._keep_code(graph.code)
-        return GraphRecord(code, [one for one in inputs if one], [one for one in outputs if one], graph.aligned)
-
-    def _keep_code(self, text: str) -> KeptCode:
-        """Raises OSError."""
-        file = self.cache.code_file(text)
-        _write(file, text)
-        libraries = {digest: self._name(path) for digest, path in kernel_files(text).items()}
-        hashes = {name: file_hash(self._folder / name) for name in (self._name(file), *libraries.values())}
-        return KeptCode(self._name(file), operators_of_torch(text), libraries, hashes)
+        _write(file, graph.code)
+        libraries = {digest: self._name(path) for digest, path in kernel_files(graph.code).items()}
+        return GraphRecord(
+            self._name(file),
+            [one for one in inputs if one],
+            [one for one in outputs if one],
+            graph.aligned,
+            operators_of_torch(graph.code),
+            libraries,
+            {name: file_hash(self._folder / name) for name in (self._name(file), *libraries.values())},
+        )
 
     def _file(self, key: ShapeKey, tensors: Sequence[Tensor]) -> Path:
         shape = [[[*size], [*stride]] for size, stride in key[0]], [[*number] for number in key[1]]
@@ -160,7 +153,7 @@ def _settings() -> Any:
     variables = {
         name: value for name, value in os.environ.items() if name.startswith(_DECIDE) and not name.endswith(_PLACES)
     }
-    attention = [getattr(torch.backends.cuda, name, bool)() for name in _ATTENTION]
+    attention = [getattr(torch.backends.cuda, name)() for name in _ATTENTION]
     others = [sys.version, torch.get_num_threads(), torch.backends.mkldnn.enabled, torch.is_autocast_enabled("cpu")]
     return [*others, attention, variables, [_changed(config) for config in _CONFIGS]]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from torch import nn
 from codegen.lines import classes, file_plan
 from codegen.lines.class_plan import FunctionPlan
 from codegen.lines.stage_file import stage_files
+from codegen.text.formatting import formatted
 from codegen.text.stage_source import emit, emit_all
 from ir.capture import capture
 from ir.graph import Call
@@ -18,6 +22,7 @@ from ir.plan import plan_stages
 from ir.process import shared_work
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
+from runtime.manifest.lines import statements
 from tests.support.checking import captured_example
 from tests.support.planning import cut, machine
 
@@ -141,3 +146,41 @@ def test_a_loop_over_values_has_the_places_of_its_calls() -> None:
     assert found.source == wanted.source
     assert "for values" in found.source
     assert {call: found.sites[call] for call in file.calls} == {call: wanted.sites[call] for call in file.calls}
+
+
+STATEMENTS = """
+@decorated(lambda x: x)
+class A(B):
+    def f(self, x=[y for y in z]):
+        if (a := f"{x}") is None: return lambda: 0
+        elif x: pass
+        else: x += 1; y = x
+        for a in b:
+            with c as d: del d
+        else: global e
+        try: raise
+        except* E: f(x)
+        else: assert g
+        finally: import h
+        while True:
+            match x:
+                case [1, *_] if y: print(1)
+                case _: continue
+async def i():
+    async for j in k: await l
+"""
+
+
+def test_statements_are_those_among_all_nodes() -> None:
+    tree = ast.parse(STATEMENTS)
+    found = [*statements(tree)]
+    assert found == [node for node in ast.walk(tree) if isinstance(node, ast.stmt)]
+    assert len(found) == 24
+
+
+def test_sources_are_laid_out_by_a_program_that_no_python_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[str]()
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **how: started.append(command[0]) or run(command, **how))
+    assert formatted("def f( a ) :\n  return   a\n") == "def f(a):\n    return a\n"
+    assert [Path(program).stem for program in started] == ["ruff"]

@@ -76,6 +76,7 @@ OTHERS = {
     "passes/compilation/job.py": ["rich"],
     "stagecut.py": [],
     "passes/*": ["torch", "sympy"],
+    "codegen/text/formatting.py": ["ruff"],  # which knows where its program is
     "codegen/picture/*": ["torch", "sympy", "graphviz"],
     "codegen/*": ["torch", "sympy"],
     "runtime/check/*": [],  # an artifact is checked where torch is not installed

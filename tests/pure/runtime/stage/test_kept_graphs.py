@@ -196,24 +196,6 @@ def test_a_changed_setting_of_the_compiler_is_another_key(kept: Kept, monkeypatc
     assert kept.find() is None
 
 
-def test_shapes_of_one_graph_share_its_code(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
-    monkeypatch.setattr(kept_graphs, "operators_of_torch", lambda code: read.append(code) or [])
-    graphs, made = kept.graphs, object()
-    for rows in (3, 4):
-        x = torch.ones(rows, 2)
-        sent = (x @ kept.stage.weight,)
-        for _ in range(2):
-            graph = Written(made, (kept.stage.weight, rows, x), sent)
-            graphs.keep(shape_key((x,), {}), (x,), sent, [graph])
-    assert len(read) == 1
-    assert len([*kept.folder.rglob("*.py")]) == 1
-    again = kept.graphs
-    found = [again.find(shape_key((x,), {}), (x,)) for x in (torch.ones(3, 2), torch.ones(4, 2))]
-    assert [graph.record.inputs[1] for graph in found if graph] == [["size", 3], ["size", 4]]
-    assert len({graph.graph for graph in found if graph}) == 1
-
-
 @pytest.mark.parametrize("suffix", [".py", ".json"])
 def test_a_damaged_graph_is_not_used(kept: Kept, suffix: str) -> None:
     kept.keep()
