@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from runtime.stage.recurring_shapes import NotCompilable
 from runtime.stage.stage import ShapeKey, shape_key
 
 COMPILES = 2  # calls of a shape that may compile: torch takes tensors for others in the second one, inside of operators
+_SHOWN = 8  # shapes that have run without the compiler, and that it sees once it is needed
 VARIANTS = 128  # of a module: sizes that are 1, others, and all combinations of these
 
 
@@ -96,7 +98,7 @@ class CompiledStage:
         """
         if self._calls:
             return
-        for shapes, sizes in self._ready:
+        for shapes, sizes in islice(self._ready, _SHOWN):
             with suppress(Exception):
                 self._faster(*map(_filled, tensors, shapes), **dict(sizes))
 
