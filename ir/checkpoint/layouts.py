@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ir.checkpoint.formats.foreign import library_of, require_own
+from ir.checkpoint.formats.gguf import SUFFIX
 from ir.checkpoint.formats.sharded import METADATA
 from ir.errors import SourceError
 
@@ -123,6 +124,8 @@ def _only_file(folder: Path, names: list[str]) -> Path:
     if files:
         listed = ", ".join(f.name for f in files[:5])
         raise SourceError(f"the folder {folder} has several files of weights ({listed}); name one with --checkpoint")
+    if packed := next(iter(sorted(folder.glob(f"*{SUFFIX}"))), None):
+        raise SourceError(f"the folder {folder} has its weights in GGUF: give a file of them, such as {packed}")
     if foreign := next(filter(library_of, sorted(folder.iterdir())), None):
         require_own(foreign)
     if within := sorted(_folders_within(folder), key=lambda found: (step_number(found.name), found)):

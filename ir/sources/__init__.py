@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ir.checkpoint.formats.foreign import library_of, require_own
 from ir.checkpoint.formats.gguf import is_gguf
 from ir.checkpoint.layouts import WEIGHT_SUFFIXES
 from ir.errors import SourceError
@@ -61,6 +62,8 @@ def read_source(text: str, reading: Reading = Reading()) -> Source:  # noqa: B00
     if path.suffix == ".pt2":
         return read_program_file(path, reading)
     if path.suffix != ".py":
+        if library_of(path):
+            require_own(path)
         raise SourceError(f"{path} is neither a Python file nor an exported program; {_instead(path)}")
     return read_model_file(path, reading, function or "model")
 

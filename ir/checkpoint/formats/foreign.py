@@ -20,6 +20,9 @@ _LIBRARIES = {
     (".mlmodel",): "Core ML",
     (".engine", ".plan"): "TensorRT",
     (".nemo",): "NeMo",
+    (".pdparams", ".pdiparams"): "PaddlePaddle",
+    (".ot",): "tch, of Rust",
+    (".joblib",): "joblib",
 }
 """The libraries that write files whose names end so."""
 

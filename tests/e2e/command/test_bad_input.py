@@ -75,6 +75,7 @@ COMMANDS = {
         "notes.txt -o out --stages 2",
         "error: notes.txt is neither a Python file nor an exported program; give a model",
     ),
+    "a file of another library": ("m.onnx -o out --stages 2", "error: m.onnx is a file of ONNX, which is not read"),
     "an archive": ("m.tar.gz -o out --stages 2", "unpack it, and give the folder in it"),
     "a file of weights": ("m.safetensors -o out --stages 2", "the model, and the weights with --checkpoint m.safeten"),
     "a folder's file of weights": ("folder/m.safetensors -o out --stages 2", "program; give its folder, folder"),
@@ -201,7 +202,9 @@ COMMANDS = {
 def test_a_command(what: str, shell: Shell) -> None:
     command, message = COMMANDS[what]
     shell.write({"notes.txt": "Not Python, nor TOML.", "mine/thesis.txt": "all of my work"})
-    shell.write({"m.tar.gz": "", "m.safetensors": "", "folder/m.safetensors": "", "folder/config.json": ""})
+    shell.write(
+        {"m.tar.gz": "", "m.onnx": "", "m.safetensors": "", "folder/m.safetensors": "", "folder/config.json": ""}
+    )
     assert message in shell.refused(command)
 
 
@@ -326,7 +329,9 @@ def test_what_it_says_would_fit_does_fit(memory: str, shell: Shell) -> None:
 def test_most_messages_come_before_the_model_is_read(shell: Shell) -> None:
     """A long import is not worth the wait for a flag that is wrong."""
     shell.write({"model.py": "raise SystemError('read too early')", "mine/thesis.txt": "all of my work"})
-    shell.write({"m.tar.gz": "", "m.safetensors": "", "folder/m.safetensors": "", "folder/config.json": ""})
+    shell.write(
+        {"m.tar.gz": "", "m.onnx": "", "m.safetensors": "", "folder/m.safetensors": "", "folder/config.json": ""}
+    )
     for flags in (
         "-o out",
         "-o out --stages 2 --print-after fuse",

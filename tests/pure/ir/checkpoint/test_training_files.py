@@ -73,6 +73,7 @@ def test_files_without_values_to_read(held: Any, message: str, tmp_path: Path) -
             r"is a pointer of git-lfs in place of the file",
         ),
         ("model.ckpt.index", b"", r"model.ckpt.index is a file of TensorFlow, which is not read: save its weights as"),
+        ("model.pdparams", b"", r"model.pdparams is a file of PaddlePaddle, which is not read: save its weights as"),
         ("_CHECKPOINT_METADATA", b"{}", r"_CHECKPOINT_METADATA is a file of Orbax, which is not read"),
         ("c.bin", b"<!doctype html>", r"c.bin is a web page, or other text, in place of the file; fetch that again"),
         ("c.pt", b"\x1f\x8b\x08", r"c.pt is compressed by gzip; unpack it: gunzip"),
@@ -108,6 +109,14 @@ def test_what_torch_did_not_write_is_named(name: str, text: bytes, message: str,
     for path in paths:
         with pytest.raises(SourceError, match=message):
             Checkpoint.open(path)
+
+
+def test_a_folder_of_gguf_files_names_one(tmp_path: Path) -> None:
+    """As people put them beside a model's config.json."""
+    for name in ("config.json", "m-Q8_0.gguf", "m-Q4_K_M.gguf"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(SourceError, match=r"has its weights in GGUF: give a file of them, such as .*m-Q4_K_M.gguf$"):
+        Checkpoint.open(tmp_path)
 
 
 def test_an_openvino_model_is_named(tmp_path: Path) -> None:
