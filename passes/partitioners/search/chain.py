@@ -151,9 +151,9 @@ def _fill(
     start = np.zeros(best.shape, dtype=np.int32)
     best[0, reach.begin] = 0.0
     peaks = best.copy()  # the largest `among_equals` of the split that is best
-    least, most = reach.seats_before(sweep.least_time, len(seats))
-    first_end = [int(np.argmax(most > used)) for used in range(len(seats))]  # of the stage on the next seat
-    most = np.minimum(most, len(seats) - 1)
+    fewest, seated = reach.seats_before(sweep.least_time, len(seats))
+    first_end = [int(np.argmax(seated > used)) for used in range(len(seats))]  # of the stage on the next seat
+    least, most = fewest.tolist(), np.minimum(seated, len(seats) - 1).tolist()
 
     def goes_on(i: int) -> bool:
         """Whether some split that ends here has another stage."""
@@ -185,7 +185,7 @@ def _fill(
 
 def _priced(price: Price, row: IntervalRow, kinds: Sequence[Seat], wanted: np.ndarray) -> np.ndarray:
     """[wanted, width] the prices of a row for the wanted kinds of seats; [1, width] where all are of one kind."""
-    known, places = row.intervals.prices, wanted.tolist()
+    known, places = row.intervals.prices, wanted.tolist() if len(kinds) > 1 else [0]
     for at in set(places):
         if (price, at) not in known:
             known[price, at] = price(kinds[at], row.intervals)

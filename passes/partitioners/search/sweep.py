@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -47,8 +47,7 @@ class Intervals:
     prices: dict[Any, np.ndarray] = field(default_factory=dict)  # by what asks for them, once they are known
 
 
-@dataclass(frozen=True, eq=False)
-class IntervalRow:
+class IntervalRow(NamedTuple):
     """The stages [start, j) for j = end, end + 1, ..., and their place among those whose costs are known."""
 
     start: int
@@ -166,8 +165,9 @@ class Sweep:
 
     def _memory(self, here: slice, window: slice, weights: np.ndarray) -> np.ndarray:
         """[starts, width] bytes of stages with these `weights`."""
-        peak = np.broadcast_to(self.peak[here.start : window.stop - 1], weights.shape)
-        peak = np.maximum.accumulate(np.triu(peak), axis=1)  # from where each stage begins
+        peaks, peak = self.peak[here.start : window.stop - 1], np.zeros(weights.shape)
+        for at, row in enumerate(peak):
+            np.maximum.accumulate(peaks[at:], out=row[at:])  # from where each stage begins
         return weights + self.keeps[None, window] - self.keeps[here, None] + peak
 
 
@@ -192,9 +192,7 @@ class _Touched:
         self.first = where[sets.starts[:-1]]
         self.sizes = sets.sizes
         along = np.argsort(where, kind="stable")
-        self.next = following[along]
-        self.amount = sets.sizes[owner[along]]
-        self.events = np.searchsorted(where[along], np.arange(len(position) + 1))
+        self.moved = _Changes(where[along], following[along] + 1, sets.sizes[owner[along]], len(position))
 
     def begin(self, n: int) -> np.ndarray:
         starts = np.zeros((N_ALL, n + 2))
@@ -203,8 +201,7 @@ class _Touched:
 
     def leave(self, row: int, other: int, starts: np.ndarray) -> None:
         """Go from a row to another one behind it."""
-        events = slice(self.events[row], self.events[other])
-        _add(starts, self.next[events] + 1, self.amount[events])
+        self.moved.add_to(starts, row, other)
         starts[:, row + 1 : other + 1] = 0.0
 
 
@@ -218,26 +215,34 @@ class _Contained:
             first = np.minimum.reduceat(where, sets.starts[:-1])
             last = np.maximum.reduceat(where, sets.starts[:-1])
         along = np.argsort(first, kind="stable")
-        self.last, self.amount = last[along], sets.sizes[along]
-        self.events = np.searchsorted(first[along], np.arange(len(position) + 1))
+        self.left = _Changes(first[along], last[along] + 1, -sets.sizes[along], len(position))
 
     def begin(self, n: int) -> np.ndarray:
         ends = np.zeros((N_VALUE, n + 2))
-        np.add.at(ends.T, self.last + 1, self.amount)
+        np.add.at(ends.T, self.left.places, -self.left.amounts)
         return ends
 
     def leave(self, row: int, other: int, ends: np.ndarray) -> None:
-        events = slice(self.events[row], self.events[other])
-        _add(ends, self.last[events] + 1, -self.amount[events])
+        self.left.add_to(ends, row, other)
 
 
-def _add(sums: np.ndarray, places: np.ndarray, amounts: np.ndarray) -> None:
-    """Add `amounts[events, channels]` to `sums[channels, places]`."""
-    if len(places) > _FEW:
-        np.add.at(sums.T, places, amounts)
-        return
-    for place, amount in zip(places, amounts, strict=True):
-        sums[:, place] += amount
+class _Changes:
+    """The changes of the running sums from one row to the next, at some of their places."""
+
+    def __init__(self, rows: np.ndarray, places: np.ndarray, amounts: np.ndarray, n: int) -> None:
+        """`rows` ascend; `amounts[change, channels]`."""
+        self.places, self.amounts = places, amounts
+        self.first = np.searchsorted(rows, np.arange(n + 1)).tolist()
+        self.each = [*zip(places.tolist(), amounts, strict=True)]
+
+    def add_to(self, sums: np.ndarray, row: int, other: int) -> None:
+        """Change `sums[channels, places]` of a row to those of another one behind it."""
+        first, end = self.first[row], self.first[other]
+        if end - first > _FEW:
+            np.add.at(sums.T, self.places[first:end], self.amounts[first:end])
+            return
+        for place, amount in self.each[first:end]:
+            sums[:, place] += amount
 
 
 def _joined(core: Core) -> Sets:
