@@ -33,6 +33,7 @@ _BEGINNINGS = {
     b"BZh": "is compressed by bzip2; unpack it: bunzip2",
     b"\xfd7zXZ": "is compressed by xz; unpack it: unxz",
     b"\x28\xb5\x2f\xfd": "is compressed by zstd; unpack it: unzstd",
+    b"7z\xbc\xaf": "is compressed by 7-Zip; unpack it: 7z x",
     b"\x89HDF": "is a file of Keras, or another one of HDF5, which is not read: save its weights as .safetensors",
     b"GGUF": "is a GGUF file; give it a name that ends with .gguf, and name it in place of the folder",
 }
@@ -61,10 +62,12 @@ def require_own(file: Path) -> None:
     if file.suffix == ".bin" and file.with_suffix(".xml").is_file():
         raise SourceError(f"{file} is a file of OpenVINO, which is not read: give the folder that it was made of")
     with file.open("rb") as opened:
-        begin = opened.read(max(map(len, _BEGINNINGS)))
+        begin = opened.read(262)  # as far as the mark of tar's
     if is_safetensors(file):  # the length of whose header may begin like anything
         return
     if found := next((said for first, said in _BEGINNINGS.items() if begin.startswith(first)), None):
         raise SourceError(f"{file} {found}")
+    if begin[257:].startswith(b"ustar"):
+        raise SourceError(f"{file} is a tar archive; unpack it: tar xf")
     if file.suffix == ".safetensors" and begin.startswith(ZIP):
         raise SourceError(f"{file} is a file of torch.save in spite of its name; let that end with .bin")

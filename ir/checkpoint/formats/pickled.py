@@ -154,7 +154,8 @@ def read_pickled(file: Path) -> FileEntries:
     held = _numbered(table)
     found = dict(_tables(file, "", held, (id(table),))) if isinstance(held, dict) else {}
     if not found and not isinstance(table, dict):
-        raise SourceError(f"{file} holds a {type(table).__name__}, not a table of tensors by name")
+        kind = "tensor" if isinstance(table, torch.Tensor) else type(table).__name__
+        raise SourceError(f"{file} holds a {kind}, not a table of tensors by name")
     if not found and _has_arrays(table):
         raise SourceError(f"{file} holds arrays of numpy, not tensors: torch.from_numpy makes them of these")
     return {"": {}, **found}
@@ -166,9 +167,12 @@ ZIP = b"PK\x03\x04"
 
 def _of_archive(file: Path, opened: BinaryIO) -> Any:
     """The object in a file, with fake tensors.  Raises SourceError for a program."""
+    names = zipfile.ZipFile(opened).namelist()
     for ending, kind in _PROGRAMS.items():
-        if any(name.endswith(ending) for name in zipfile.ZipFile(opened).namelist()):
+        if any(name.endswith(ending) for name in names):
             raise SourceError(f"cannot read {file}: it holds a program of {kind}")
+    if not any(name.endswith("data.pkl") for name in names):
+        raise SourceError(f"{file} is a zip archive that torch.save did not write: unpack it, and name what was in it")
     return unpickled(file, opened)
 
 

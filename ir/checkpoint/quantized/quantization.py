@@ -145,9 +145,20 @@ def quantization_of(path: Path) -> Quantization | None:
 
 
 def quantization_by_names(tables: Iterable[Mapping[str, Tensorlike]]) -> Quantization | None:
-    """The quantization that names of tensors show where no settings are beside them: torchao's; else None."""
-    names = (name for table in tables for name in table)
-    return Quantization("torchao", {}) if any(name.endswith("_weight_qdata") for name in names) else None
+    """The quantization that names of tensors show where no settings are beside them, as in a state dict; else None."""
+    endings = {ending for table in tables for name in table for ending in _BY_NAMES if name.endswith(ending)}
+    return next((Quantization(method, {}) for ending, method in _BY_NAMES.items() if ending in endings), None)
+
+
+_BY_NAMES = {
+    "_weight_qdata": "torchao",
+    ".quant_state.bitsandbytes__nf4": "bitsandbytes",
+    ".quant_state.bitsandbytes__fp4": "bitsandbytes",
+    ".SCB": "bitsandbytes",
+    ".W_q": "hqq",
+    "._data": "quanto",
+}
+"""The methods that alone have tensors whose names end so."""
 
 
 def _quantization(found: Mapping[str, Any]) -> Quantization:

@@ -13,10 +13,12 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.files import header_notes, read_checkpoint
 from ir.checkpoint.quantized import dequantized
 from ir.checkpoint.quantized.quantization import Quantization, quantization_of
 from ir.checkpoint.tensors import Held
+from ir.errors import SourceError
 from tests.support.packed_weights import (
     GROUP,
     C,
@@ -151,6 +153,24 @@ def test_scales_of_torchao_are_read_in_the_order_that_the_header_says(order: boo
     expected = q.float() * s.float().repeat_interleave(32, 1)
     assert torch.equal(weight.read(torch.float32), expected)
     assert torch.equal(torch.cat(list(weight.blocks(torch.float32))), expected.flatten())
+
+
+@pytest.mark.parametrize("form", [nf4, int8_rows])
+def test_a_state_dict_of_bitsandbytes_is_known_by_its_names(
+    form: Callable[[], tuple[Tensors, torch.Tensor]], tmp_path: Path
+) -> None:
+    stored, expected = form()
+    torch.save(stored, tmp_path / "c.pt")
+    model = nn.ModuleDict({"x": nn.Linear(expected.shape[1], expected.shape[0], bias=False)})
+    found = Checkpoint.open(tmp_path / "c.pt").for_model(model)
+    torch.testing.assert_close(found["x.weight"], expected)
+
+
+@pytest.mark.parametrize(("part", "method"), [("x.W_q", "hqq"), ("x.weight._data", "quanto")])
+def test_a_state_dict_of_a_method_that_is_not_read_is_named(part: str, method: str, tmp_path: Path) -> None:
+    torch.save({part: torch.zeros(2, 2, dtype=torch.uint8)}, tmp_path / "c.pt")
+    with pytest.raises(SourceError, match=rf"c.pt: weights quantized by {method} are not read, those of"):
+        Checkpoint.open(tmp_path / "c.pt").for_model(nn.ModuleDict({"x": nn.Linear(2, 2)}))
 
 
 def test_nvfp4_of_torchao_has_one_scale_more(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import tarfile
 import zipfile
 from argparse import Namespace
 from collections import defaultdict
@@ -53,6 +54,7 @@ def test_objects_in_a_file_are_inert(held: Any, tmp_path: Path, monkeypatch: pyt
     [
         ({"weight": torch.eye(2).to_sparse()}, "weight in .* is sparse; save it dense"),
         ({"weight": torch.ones(2, device="meta")}, "weight in .* has no values: it was saved on the meta device"),
+        (torch.ones(2), "c.pt holds a tensor, not a table of tensors by name"),
         (timedelta(1), "holds a datetime.timedelta, which is code and is not run; save its state dict"),
     ],
 )
@@ -109,6 +111,18 @@ def test_what_torch_did_not_write_is_named(name: str, text: bytes, message: str,
     for path in paths:
         with pytest.raises(SourceError, match=message):
             Checkpoint.open(path)
+
+
+def test_archives_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    with zipfile.ZipFile(tmp_path / "c.pt", "w") as packed:
+        packed.write(tmp_path / "a", "weights/a")
+    with pytest.raises(SourceError, match=r"c.pt is a zip archive that torch.save did not write: unpack it, and name"):
+        Checkpoint.open(tmp_path / "c.pt")
+    with tarfile.open(tmp_path / "c.pth", "w") as joined:
+        joined.add(tmp_path / "a", "weights/a")
+    with pytest.raises(SourceError, match=r"c.pth is a tar archive; unpack it: tar xf"):
+        Checkpoint.open(tmp_path / "c.pth")
 
 
 def test_a_folder_of_gguf_files_names_one(tmp_path: Path) -> None:
