@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from runtime.engine.message import Values
+from runtime.engine.message import Launched, Values
 from runtime.engine.routes import Route
-from runtime.engine.worker import Worker
+from runtime.engine.worker import Worker, sizes_key
 from runtime.stage.stage import launching
 
 
@@ -21,7 +21,7 @@ class _Received:
     taken: tuple[tuple[int | None, int], ...]
     awaited: tuple[int | None, ...]  # the sources, without those that another one has waited for
 
-    def of(self, sent: Mapping[int | None, Values]) -> tuple[list[torch.Tensor], tuple[torch.Event, ...]]:
+    def of(self, sent: Mapping[int | None, Values | Launched]) -> tuple[list[torch.Tensor], tuple[torch.Event, ...]]:
         """The tensors, and the events after which they exist."""
         tensors = [sent[source].tensors[i] for source, i in self.taken]
         if len(self.awaited) == 1:
@@ -70,11 +70,12 @@ class Launcher:
         if len(known) < len(self._workers):
             return None
         with launching() as allowed, torch.no_grad():
-            found = (worker.graph_of(message) for worker in known) if allowed else ()
+            sizes = sizes_key(message)
+            found = (worker.graph_of(sizes) for worker in known) if allowed else ()
             graphs = [graph for graph in found if graph is not None]
             if len(graphs) < len(known):
                 return None
-            made: dict[int | None, Values] = {None: message}
+            made: dict[int | None, Values | Launched] = {None: message}
             received = self._received[message.program]
             for worker, graph in zip(known, graphs, strict=True):
                 index = worker.stage.index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -31,6 +32,13 @@ class Values:
         """The device that all tensors share; None if they are on several, or if there are none."""
         devices = {tensor.device for tensor in self.tensors}
         return devices.pop() if len(devices) == 1 else None
+
+
+class Launched(NamedTuple):
+    """What a stage makes of a batch that it launches, and the events after which that exists."""
+
+    tensors: tuple[torch.Tensor, ...]
+    ready: tuple[torch.Event, ...]
 
 
 @dataclass(frozen=True)

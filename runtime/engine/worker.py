@@ -12,7 +12,7 @@ from runtime.device.packs import Pack
 from runtime.device.streams import made_by_now, within
 from runtime.engine.boxes import taken
 from runtime.engine.channel import ChannelClosed
-from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
+from runtime.engine.message import Failure, Launched, Message, Reset, SetTrace, Values
 from runtime.engine.ports import Port, receive_all, send_all
 from runtime.errors import StageError
 from runtime.stage.stage import LoadedStage, ShapeKey, StageLaunch
@@ -34,10 +34,11 @@ class RunningBatch:
 
 
 NOTED = 1024  # sizes whose keys are noted
-_SizesKey = tuple[int, tuple[int, ...]]
+SizesKey = tuple[int, tuple[int, ...]]  # the program of a batch, and its sizes
 
 
-def _sizes_key(batch: Values) -> _SizesKey:
+def sizes_key(batch: Values) -> SizesKey:
+    """A key that is equal for batches of a program that have equal sizes."""
     return batch.program, tuple(batch.sizes.values())
 
 
@@ -51,7 +52,7 @@ class Worker:
         self._running: deque[RunningBatch] = deque()
         self._count = 0
         self.answered = 0  # messages that it received, and has done with
-        self._keys: dict[_SizesKey, ShapeKey] = {}  # by program and sizes: what graphs know a batch by
+        self._keys: dict[SizesKey, ShapeKey] = {}  # by program and sizes: what graphs know a batch by
         self._trace: StageTrace | None = None  # while a trace is on
 
     def run(self) -> None:
@@ -73,13 +74,13 @@ class Worker:
                 return batch.number if all(event.query() for event in batch.received) else None
         return None
 
-    def graph_of(self, batch: Values) -> StageLaunch | None:
-        """The graph that is all that the stage does for a batch, if there is one.  It counts as used."""
-        if self._trace is not None or (key := self._keys.get(_sizes_key(batch))) is None:
+    def graph_of(self, sizes: SizesKey) -> StageLaunch | None:
+        """The graph that is all that the stage does for batches of these sizes, if there is one.  It counts as used."""
+        if self._trace is not None or (key := self._keys.get(sizes)) is None:
             return None
-        graph = self.stage.programs[batch.program].graph_of(key)
+        graph = self.stage.programs[sizes[0]].graph_of(key)
         if graph is None:
-            del self._keys[_sizes_key(batch)]  # the next batch of these sizes may be recorded by another key
+            del self._keys[sizes]  # the next batch of these sizes may be recorded by another key
         return graph
 
     def launch(
@@ -88,7 +89,7 @@ class Worker:
         tensors: Sequence[torch.Tensor],
         ready: Sequence[torch.Event],
         pack: Pack | None = None,
-    ) -> Values:
+    ) -> Launched:
         """Launch the graph of a batch on the thread that asks, while this one has none, without gradients.
 
         `pack`: where tensors of the caller lie.  Raises StageError.
@@ -103,7 +104,7 @@ class Worker:
             raise StageError(self.stage.index, str(self.stage.device), e) from e
         finally:
             running.made = running.made or ()
-        return Values(made, ready=tuple(running.made))
+        return Launched(made, tuple(running.made))
 
     def _answered(self, message: Message) -> Message:
         answer = self._answer(message)
@@ -146,7 +147,7 @@ class Worker:
         return self.stage(received, batch.sizes, batch.program)
 
     def _note_key(self, batch: Values, received: Sequence[torch.Tensor]) -> None:
-        module, sizes = self.stage.programs[batch.program], _sizes_key(batch)
+        module, sizes = self.stage.programs[batch.program], sizes_key(batch)
         if module.graphs is None or sizes in self._keys:
             return
         if len(self._keys) == NOTED:

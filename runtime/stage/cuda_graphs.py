@@ -157,10 +157,9 @@ class GraphedStage:
 
     def graph_of(self, key: ShapeKey) -> StageLaunch | None:
         """The graph for these shapes, which counts as used, if there is one."""
-        if key not in self._graphs:
-            return None
-        self._graphs.move_to_end(key)
-        return self._graphs[key]
+        if (graph := self._graphs.get(key)) is not None:
+            self._graphs.move_to_end(key)
+        return graph
 
     def forget(self, key: ShapeKey) -> None:
         """Drop the graph for these shapes."""

@@ -180,6 +180,9 @@ class Scheduler:
 
     def _batch(self, idle: list[TextInProgress]) -> TextBatch | None:
         """As many of these texts as a batch takes, each with room for its new tokens."""
+        first = idle[: self._share] if idle and idle[0].decodes else ()
+        if first and self.together == "any" and all(text.goes_on for text in first):  # as nearly always
+            return TextBatch(tuple(first), (1,) * len(first))
         texts: list[TextInProgress] = []
         counts: list[int] = []
         widest, alone = 0, False
@@ -218,7 +221,12 @@ class Scheduler:
 
     def _is_full(self, rows: int, widest: int) -> bool:
         """Whether so many rows are too many: padded tokens of a prefill, or more than a group's share of the texts."""
-        return rows * widest > self.chunk if widest > 1 else rows > -(-len(self.active) // self.groups)
+        return rows * widest > self.chunk if widest > 1 else rows > self._share
+
+    @property
+    def _share(self) -> int:
+        """A group's share of the texts."""
+        return -(-len(self.active) // self.groups)
 
     def _make_room(self, text: TextInProgress, length: int, keep: list[TextInProgress]) -> bool:
         """Give a text the pages of `length` tokens, those of the text that came last if there is no other way."""

@@ -128,6 +128,11 @@ class TextInProgress:
         """Whether one token is new: the last one that was written, or the prompt's."""
         return len(self.tokens) + self.unread == self.length + 1
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it needs no page for one token more, and its next step may be beside others of any kind."""
+        return not self.failures and 0 < self.length < self._grown
+
     def marks(self) -> list[TokenMark]:
         """The tokens whose logits change, one at least: each with the penalty that divides, and what is added."""
         if self.options.changes_nothing:
