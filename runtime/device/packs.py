@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -41,6 +41,13 @@ class Pack:
                 small[name] = tensor
                 room -= nbytes
         return cls.of(small) if len(small) > 1 else None
+
+    def without(self, names: Collection[str]) -> Pack:
+        """The same piece of memory, in which what had these names counts no more."""
+        kept = {name: i for i, name in enumerate(self.tensors) if name not in names}
+        offsets = [self.offsets[i] for i in kept.values()]
+        left = {name: self.tensors[name] for name in kept}
+        return Pack(left, self.memory, offsets, (*left, *offsets, self.memory.nbytes))
 
     def copied(self) -> Pack:
         """The same in another piece of memory."""

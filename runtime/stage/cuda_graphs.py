@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,7 +51,8 @@ class RecordedGraph:
     def _filled_apart(self, tensors: Sequence[torch.Tensor], pack: Pack | None) -> Sequence[int]:
         """The inputs that are copied tensor by tensor; all others are in their buffers by one copy of the pack."""
         together = self._together
-        if pack is None or together is None or not together.fits(tensors, pack):
+        apart = None if pack is None or together is None else together.apart(tensors, pack)
+        if pack is None or together is None or apart is None:
             if self._pack is not None or not self._held:
                 self._forget()
             return range(len(tensors))
@@ -60,7 +61,9 @@ class RecordedGraph:
                 self._forget()
             start_copy(together.memory, pack.memory, pinned=True)
             self._pack = pack
-        return together.others
+            for i in together.places:
+                self._held[i] = None
+        return apart
 
     def _forget(self) -> None:
         """Take the buffers to hold nothing that is known."""
@@ -83,30 +86,29 @@ class RecordedGraph:
 class InputPack:
     """Input buffers of a graph that lie in one piece of memory."""
 
-    indices: tuple[int, ...]
-    others: tuple[int, ...]  # the graph's inputs that do not
-    places: list[int]  # their offsets, in bytes
+    places: Mapping[int, int]  # their offsets in it, in bytes, by their indices
     memory: torch.Tensor
-    _known: dict[tuple[object, ...], bool] = field(default_factory=dict)  # by layout: whether tensors lie likewise
+    _apart: dict[tuple[object, ...], tuple[int, ...] | None] = field(default_factory=dict)  # by layout: see `apart`
 
     @classmethod
     def of(cls, inputs: Sequence[torch.Tensor], pack: Sequence[int]) -> InputPack:
         buffers = [inputs[i] for i in pack]
-        others = tuple(i for i in range(len(inputs)) if i not in pack)
-        return cls(tuple(pack), others, offsets_in_memory(buffers), whole_memory(buffers[0]))
+        return cls(dict(zip(pack, offsets_in_memory(buffers), strict=True)), whole_memory(buffers[0]))
 
-    def fits(self, tensors: Sequence[torch.Tensor], pack: Pack) -> bool:
-        """Whether the inputs lie in the pack as the buffers do in their memory.
+    def apart(self, tensors: Sequence[torch.Tensor], pack: Pack) -> tuple[int, ...] | None:
+        """The indices of the graph's inputs that a copy of the pack to the memory does not bring.
 
-        Inputs of a graph have the same names in all batches, so the layout of the pack tells.
+        None where others lie in the pack otherwise than the buffers do in their memory.  Inputs of a graph have the
+        same names in all batches, so the layout of the pack tells.
         """
-        known = self._known.get(pack.layout)
-        if known is None:
-            given = [tensors[i] for i in self.indices]
+        if pack.layout not in self._apart:
             mine = {id(tensor) for tensor in pack.tensors.values()}
-            alike = pack.memory.nbytes == self.memory.nbytes and offsets_in_memory(given) == self.places
-            known = self._known[pack.layout] = alike and all(id(tensor) in mine for tensor in given)
-        return known
+            found = {i: int(t.storage_offset()) * t.itemsize for i, t in enumerate(tensors) if id(t) in mine}
+            brought = {i: place for i, place in found.items() if self.places.get(i) == place}
+            fits = pack.memory.nbytes == self.memory.nbytes and len(brought) == len(found) > 0
+            apart = tuple(i for i in range(len(tensors)) if i not in brought)
+            self._apart[pack.layout] = apart if fits else None
+        return self._apart[pack.layout]
 
 
 @dataclass(frozen=True)

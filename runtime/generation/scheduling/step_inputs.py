@@ -69,15 +69,17 @@ class _Group:
     moves: list[int]  # the changes of the pages of each, by when this was made
     padded: TextBatch
     made: StepTensors
-    changing: tuple[str, ...]  # inputs that differ from step to step
+    same: StepTensors  # of these, those that do not differ from step to step, where they lie in `made`
+    changing: tuple[str, ...]  # the others
 
 
 @dataclass
 class StepInputs:
     """The inputs of a decoder's steps.  No tensor is ever changed: stages know by the tensor, or pack, what they have.
 
-    Small ones lie in one pack, of which each step has its own; a large one that is as in an earlier step is the same.
-    Not thread-safe.
+    Small ones lie in one pack.  Where groups of texts take turns, each step has one of its own, which one copy brings;
+    a step behind another one of its group has the same pack, of which nothing is copied, and what differs beside it.
+    A large one that is as in an earlier step is the same.  Not thread-safe.
     """
 
     takes: Collection[str]
@@ -86,6 +88,7 @@ class StepInputs:
     packs: bool  # whether this process launches the graphs, into which one copy brings what was made together
     rows: int = 0  # of the last batch, those included that belong to nobody
     _groups: OrderedDict[tuple[TextInProgress, ...], _Group] = field(default_factory=OrderedDict)  # the latest last
+    _latest: _Group | None = None  # of the last step
 
     def of(self, batch: TextBatch, ids: bool = True) -> StepTensors:
         """The inputs of a batch of texts that have one new token each; `ids`: whether with `input_ids`."""
@@ -95,7 +98,7 @@ class StepInputs:
         if group is None or made is None:
             group = self._group(batch, moves)
             made = group.made
-        self._groups[batch.texts] = group
+        self._groups[batch.texts] = self._latest = group
         if len(self._groups) > GROUPS_KEPT:
             self._groups.popitem(last=False)
         self.rows = len(group.padded.texts)
@@ -108,13 +111,16 @@ class StepInputs:
     def forget(self) -> None:
         """Keep no text alive: all inputs of the next step are made anew."""
         self._groups.clear()
+        self._latest = None
 
     def _group(self, batch: TextBatch, moves: list[int]) -> _Group:
         padded = with_spare_rows(batch, self.generation) if self.pads else batch
         marked = not all(text.options.changes_nothing for text in batch.texts)
         same = UNCHANGED - ({"marked", "changes"} if marked else set[str]())
         taken = [name for name in self.takes if name != "input_ids"]
-        return _Group(moves, padded, self._packed(padded, taken), tuple(name for name in taken if name not in same))
+        made, changing = self._packed(padded, taken), tuple(name for name in taken if name not in same)
+        left = {name: tensor for name, tensor in made.items() if name not in changing}
+        return _Group(moves, padded, made, StepTensors.of(left, made.pack and made.pack.without(changing)), changing)
 
     def _next(self, group: _Group) -> StepTensors | None:
         """The inputs of a further step of a group; None where one has another shape than in the first."""
@@ -123,8 +129,8 @@ class StepInputs:
         first, changed = group.made, self._tensors(group.padded, group.changing)
         if any(tensor.shape != first[name].shape for name, tensor in changed.items()):
             return None
-        if first.pack is None:
-            return StepTensors(first | changed)
+        if group is self._latest or first.pack is None:
+            return group.same.beside(**(_each_pinned(changed) if self.packs else changed))
         pack = first.pack.copied()
         for name in changed.keys() & pack.tensors.keys():
             pack.tensors[name].copy_(changed[name])

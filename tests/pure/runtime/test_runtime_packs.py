@@ -71,7 +71,10 @@ def test_a_graph_has_the_tensors_of_its_launch_however_they_lie() -> None:
         kept, pack = packed([*[t.flip(0) if t.dim() else t for t in first], *apart], range(5))
         for _ in range(6):
             given = [torch.randint_like(t, 2) if t.dtype != torch.bool else ~t for t in kept]
-            match draw.randrange(5):
+            match draw.randrange(6):
+                case 5 if pack is not None:  # as in the launch before, but for what is beside it
+                    pack = pack.without({"input 1", "input 3"})
+                    given = [pack.tensors.get(f"input {i}", tensor) for i, tensor in enumerate(given)]
                 case 0:
                     given, pack = packed(given, range(5))
                 case 1:
@@ -109,6 +112,18 @@ def test_a_step_of_a_graph_is_one_copy_of_the_host_and_one_for_each_tensor_besid
             graph.launch([*given[:2], pair[2]], pack)
     copied = [call.args[0].data_ptr() for call in copy.call_args_list]
     assert copied == [graph.inputs[0].data_ptr(), graph.inputs[2].data_ptr(), *[graph.inputs[0].data_ptr()] * 2]
+
+
+def test_what_stays_beside_packs_is_not_copied_again_with_them_nor_a_pack_with_what_is_beside_it() -> None:
+    tensors = [torch.ones(2), torch.ones(3), torch.ones(4)]
+    graph = RecordedGraph(Nothing(), buffers_for([*one_pack(tensors[:2]), tensors[2]]), ())
+    given, pack = packed(tensors, range(2))
+    left = pack.without({"input 1"})
+    with patch.object(cuda_graphs, "start_copy") as copy:
+        graph.launch(given, pack)
+        for other in (torch.zeros(3), torch.ones(3)):
+            graph.launch([given[0], other, given[2]], left)
+    assert [call.args[0].shape for call in copy.call_args_list] == [(24,), (4,), (24,), (3,), (3,)]
 
 
 def test_a_pack_whose_tensors_lie_otherwise_is_copied_tensor_by_tensor() -> None:

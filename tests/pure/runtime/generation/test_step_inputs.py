@@ -98,15 +98,28 @@ def test_groups_that_take_turns_keep_their_tensors() -> None:
         assert {name for name in TAKES if first[name] is not second[name]} == {"input_ids", "lengths"}
 
 
-def test_each_step_has_a_pack_of_its_own_in_which_the_lengths_are_new() -> None:
+def test_each_step_has_a_pack_of_its_own_where_groups_take_turns() -> None:
     """Devices may still copy those of the steps before, in which nothing changes."""
-    made = [given.pack for _, given in following(StepInputs(TAKES, PLAIN, True, True), (1, 2, 4), 1, 3)]
+    steps = following(StepInputs(TAKES, PLAIN, True, True), range(6), 2, 6)
+    made = [given.pack for batch, given in steps if batch.texts == steps[0][0].texts]
     known = [pack for pack in made if pack is not None]
     assert len({pack.memory.data_ptr() for pack in known}) == len(made) == 3
     assert len({pack.layout for pack in known}) == 1
     assert [pack.tensors["lengths"].tolist() for pack in known] == [[n, n, n, 0] for n in (5, 6, 7)]
     assert all(torch.equal(known[0].tensors["table"], pack.tensors["table"]) for pack in known)
     assert "input_ids" not in known[0].tensors  # which a device may make
+
+
+def test_a_step_behind_another_one_of_its_group_has_its_pack_and_the_lengths_beside_it() -> None:
+    first, second, third = (given for _, given in following(StepInputs(TAKES, PLAIN, True, True), (1, 2, 4), 1, 3))
+    assert first.pack is not None
+    assert second.pack is not None
+    assert second.pack is third.pack
+    assert first.pack.tensors.keys() - second.pack.tensors.keys() == {"lengths"}
+    assert [given["lengths"].tolist() for given in (first, second, third)] == [[n, n, n, 0] for n in (5, 6, 7)]
+    assert [given.pack.memory.data_ptr() for given in (first, third) if given.pack] == [
+        first.pack.memory.data_ptr()
+    ] * 2
 
 
 def test_a_large_input_of_following_steps_is_the_same_tensor_beside_their_packs(
