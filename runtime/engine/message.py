@@ -35,7 +35,7 @@ class Values:
 
 
 class Launched(NamedTuple):
-    """What a stage makes of a batch that it launches, and the events after which that exists."""
+    """The outputs of a stage that launched a batch, and the events after which they exist."""
 
     tensors: tuple[torch.Tensor, ...]
     ready: tuple[torch.Event, ...]
