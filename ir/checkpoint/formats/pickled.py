@@ -27,13 +27,15 @@ class RankPart:
     """The part of a distributed tensor (DTensor) that one process of a job saved.
 
     `coordinate` is the place of the process in the mesh, `sharded` the dimension of the tensor that each dimension of
-    the mesh divides, or None where all have the whole.
+    the mesh divides, or None where all have the whole.  `after`: for a dimension of the mesh that divides what later
+    ones have divided, as FSDP does the parts of tensor parallelism, into how many parts they did; else 0.
     """
 
     local: Stored
     shape: tuple[int, ...]
     coordinate: tuple[int, ...]
     sharded: tuple[int | None, ...]
+    after: tuple[int, ...]
 
 
 Entry: TypeAlias = Stored | RankPart
@@ -290,10 +292,11 @@ def _part(file: Path, name: str, local: Stored, spec: Inert) -> RankPart:
     mesh: Inert = spec.field("mesh")
     meta, placements = spec.field("tensor_meta"), spec.field("placements")
     kinds = {placement.origin.rpartition(".")[2] for placement in placements}
-    if not kinds <= {"Shard", "Replicate"}:
+    if not kinds <= {"Shard", "_StridedShard", "Replicate"}:
         raise SourceError(f"{name} in {file} is distributed as {', '.join(sorted(kinds))}; gather it before saving")
     sharded = tuple(placement.field("dim") for placement in placements)
-    return RankPart(local, tuple(meta.args[0]), tuple(mesh.field("_coordinate_on_dim") or ()), sharded)
+    after = tuple(int(placement.field("split_factor") or 0) for placement in placements)
+    return RankPart(local, tuple(meta.args[0]), tuple(mesh.field("_coordinate_on_dim") or ()), sharded, after)
 
 
 def place_of(file: Path, name: str, tensor: torch.Tensor, base: int = 0) -> Stored:

@@ -147,13 +147,28 @@ def _of_ranks(file: Path, ranks: Sequence[FileEntries], key: str, name: str) -> 
     for part in mine:
         for piece in part.local.pieces:
             boxes.setdefault(_corner(part, counts), replace(piece, at=_corner(part, counts)))
-    return _complete(f"{file}, with the files of the other ranks,", name, mine[0].shape, list(boxes.values()))
+    whole = _complete(f"{file}, with the files of the other ranks,", name, mine[0].shape, list(boxes.values()))
+    if not all(_in_order(part, counts) for part in mine):
+        raise SourceError(f"{name} in {file} is divided in an order that is not known; gather it before saving")
+    return whole
+
+
+def _in_order(part: RankPart, counts: Sequence[int]) -> bool:
+    """Whether dimensions of the mesh that divide after others do so after all later ones, and one for a dimension."""
+    dims = part.sharded
+    strided = [dim for dim, after in zip(dims, part.after, strict=True) if after]
+    later = [
+        prod(n for n, other in zip(counts[i + 1 :], dims[i + 1 :], strict=True) if other == dims[i])
+        for i in range(len(dims))
+    ]
+    return len({*strided}) == len(strided) and all(n in (0, m) for n, m in zip(part.after, later, strict=True))
 
 
 def _corner(part: RankPart, counts: Sequence[int]) -> tuple[int, ...]:
     """The first index of a part in each dimension: the mesh divides a dimension into equal parts, but for the last."""
     at, size = [0] * len(part.shape), list(part.shape)
-    for place, count, dim in zip(part.coordinate, counts, part.sharded, strict=True):
+    divided = zip(part.coordinate, counts, part.sharded, part.after, strict=True)
+    for place, count, dim, _ in sorted(divided, key=lambda of_mesh: of_mesh[3] > 0):
         if dim is not None:
             step = -(-size[dim] // count)
             first = min(step * place, size[dim])

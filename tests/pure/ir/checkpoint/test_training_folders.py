@@ -25,6 +25,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+from torch.distributed.tensor.placement_types import _StridedShard
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from ir.checkpoint.checkpoint import Checkpoint
@@ -135,7 +136,12 @@ def test_a_damaged_distributed_checkpoint(damage: Callable[[Path], Any], message
         Checkpoint.open(tmp_path)
 
 
-PLACED = {"both": [Shard(0), Shard(1)], "twice": [Shard(0), Shard(0)], "one": [Replicate(), Shard(1)]}
+PLACED = {
+    "both": [Shard(0), Shard(1)],
+    "twice": [Shard(0), Shard(0)],
+    "one": [Replicate(), Shard(1)],
+    "after": [_StridedShard(0, split_factor=2), Shard(0)],  # as FSDP divides what tensor parallelism has divided
+}
 
 
 def test_files_of_ranks_are_joined(tmp_path: Path) -> None:
@@ -151,13 +157,23 @@ def test_files_of_ranks_are_joined(tmp_path: Path) -> None:
         torch.save({**parts, "plain": torch.ones(2)}, tmp_path / f"model_world_size_4_rank_{rank}.pt")
         torch.distributed.destroy_process_group()
     found = Checkpoint.open(tmp_path)
-    assert all(torch.equal(found[name], whole) for name in ("both", "twice", "one"))
+    assert all(torch.equal(found[name], whole) for name in PLACED)
     assert torch.equal(found["plain"], torch.ones(2))
     last = tmp_path / "model_world_size_4_rank_3.pt"
     assert len(rank_files(last)) == 4
     last.unlink()
     with pytest.raises(SourceError, match=r"with the files of the other ranks, does not have all parts of both"):
         Checkpoint.open(tmp_path / "model_world_size_4_rank_0.pt")
+
+
+def test_ranks_that_divide_in_an_unknown_order_are_refused(tmp_path: Path) -> None:
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=1)
+    mesh = init_device_mesh("cpu", (1, 1))
+    part = DTensor.from_local(torch.ones(2), mesh, [_StridedShard(0, split_factor=3), Shard(0)], run_check=False)
+    torch.save({"weight": part}, tmp_path / "c_rank0.pt")
+    torch.distributed.destroy_process_group()
+    with pytest.raises(SourceError, match=r"weight in .* is divided in an order that is not known; gather it before"):
+        Checkpoint.open(tmp_path / "c_rank0.pt")
 
 
 @pytest.mark.parametrize("end", [".pt", ".safetensors"])
