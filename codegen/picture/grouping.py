@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 
 import sympy
@@ -44,7 +44,12 @@ class Portion:
     paths: tuple[str, ...]  # in the order they run; several where a repeat is folded
     nodes: tuple[Call, ...]
     own: bool = False  # only operators of the module itself, between the modules that it calls
-    which: str = ""  # the pieces, of a module that runs in other stages too: "without mlp, add"
+    told: Callable[[], str] = str  # tells `which`, as most portions are opened before anybody asks
+
+    @cached_property
+    def which(self) -> str:
+        """The pieces, of a module that runs in other stages too: "without mlp, add"."""
+        return self.told()
 
     @property
     def name(self) -> str:
@@ -101,7 +106,7 @@ class _Run:
         for node in self.nodes:
             by_stage.setdefault(node.stage, []).append(node)
         return {
-            stage: Portion(stage, (self.path,), tuple(nodes), self.own, self._which_of(nodes))
+            stage: Portion(stage, (self.path,), tuple(nodes), self.own, partial(self._which_of, nodes))
             for stage, nodes in by_stage.items()
         }
 
@@ -205,4 +210,4 @@ def _repeated(part: Portion, graph: Graph) -> tuple[object, ...]:
 
 def _merge(parts: Sequence[Portion]) -> Portion:
     paths = tuple(path for part in parts for path in part.paths)
-    return Portion(parts[0].stage, paths, tuple(n for part in parts for n in part.nodes), which=parts[0].which)
+    return Portion(parts[0].stage, paths, tuple(n for part in parts for n in part.nodes), told=parts[0].told)

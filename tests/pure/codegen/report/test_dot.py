@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from codegen.picture.detail import Detail
 from codegen.picture.dot import boxes_of, draw, render, to_svg
-from codegen.picture.grouping import MOST_PARTS, MeanSizes, Portion, asides, group_modules
+from codegen.picture.grouping import MOST_PARTS, MeanSizes, Portion, _Run, asides, group_modules
 from codegen.picture.palette import colours
 from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.capture import capture
@@ -138,6 +138,15 @@ def test_repeats_are_one_part() -> None:
 def test_a_module_that_is_cut_says_which_pieces_run_where() -> None:
     cut = [part for part in parts(plan("blocks.4.up", "blocks.8")) if part.name == "blocks.4"]
     assert [(part.stage, part.which) for part in cut] == [(0, "only norm"), (1, "without norm")]
+
+
+def test_pieces_are_told_of_modules_that_stay_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole model has as many pieces as all stages have modules, and is opened at once."""
+    told, which = list[str](), _Run._which
+    monkeypatch.setattr(_Run, "_which", lambda run, here: told.append(run.path) or which(run, here))
+    found = parts(plan("blocks.4.down"))
+    assert [part.which for part in found if part.which]
+    assert set(told) == {"blocks.4"}
 
 
 def test_the_parts_stay_few_however_many_the_layers_and_stages() -> None:
