@@ -42,11 +42,13 @@ def _changes(before: Graph, after: Graph) -> Iterator[str]:
 
 
 def _matched(before: Graph, after: Graph) -> tuple[list[tuple[Node, Node]], list[Node], list[Node]]:
-    """The nodes that both graphs have, those that were added and those that were removed.
+    """The nodes that both graphs have, but for those that are as they were, those added and those removed.
 
     A node is known by its operator and its place in the source, as a pass may give its name to another one; of several
     that are alike, by its name, then by its turn.
     """
+    if before.nodes is after.nodes:
+        return [], [], []
     known = {(node.program, _name(node)): node for node in before.nodes}
     both: list[tuple[Node, Node]] = []
     others: list[Node] = []
@@ -65,7 +67,8 @@ def _matched(before: Graph, after: Graph) -> tuple[list[tuple[Node, Node]], list
             both.append((alike.pop(0), node))
         else:
             added.append(node)
-    return both, added, [node for nodes in left.values() for node in nodes]
+    changed = [(was, now) for was, now in both if was is not now]
+    return changed, added, [node for nodes in left.values() for node in nodes]
 
 
 def _kind(node: Node) -> tuple[object, ...]:

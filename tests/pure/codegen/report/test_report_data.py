@@ -18,9 +18,10 @@ from codegen.report.page import data_of, page, with_data
 from codegen.report.parts import COLUMNS, parts
 from codegen.report.timeline import Span, Work, simulate
 from ir.errors import SourceError
-from ir.graph import Call, Transfer
+from ir.graph import Call, Node, Transfer
 from ir.location import Where
 from ir.microbatching import Microbatching
+from passes.compilation import changes as report_changes
 from passes.compilation.changes import changes, contents
 from passes.compilation.summary import node_seconds
 from tests.pure.codegen.report.test_dot import plan, toy
@@ -80,6 +81,17 @@ def test_an_operator_that_gives_its_name_to_another_is_the_same() -> None:
     sent = Transfer(value=swapped[0].results[0], src=0, stage=1, results=(there,))
     after = graph([x], [swapped[0], sent, swapped[1]], [there])
     assert changes(before, after) == "1 transfer added, 2 operators with a new name"
+
+
+def test_operators_that_are_as_they_were_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = toy().nodes
+    compared, look = list[Node](), report_changes._has_new_literals
+    monkeypatch.setattr(report_changes, "_has_new_literals", lambda a, b: compared.append(b) or look(a, b))
+    cheap = replace(first, cheap=not first.cheap)
+    changes(toy(), replace(toy(), nodes=(cheap, *others)))
+    assert compared == [cheap]
+    monkeypatch.setattr(report_changes, "_kind", None)
+    assert changes(toy(), replace(toy(), separable=frozenset("a"))) == "1 group of which copies may be made"
 
 
 # ---- the page
