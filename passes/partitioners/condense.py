@@ -59,8 +59,12 @@ def _components(successors: Sequence[Sequence[int]]) -> list[int]:
                 index[node] = low[node] = found
                 found += 1
                 path.append(node)
-            child = next((c for c in rest if component[c] < 0), None)
-            if child is None:
+            child = -1
+            for target in rest:
+                if component[target] < 0:
+                    child = target
+                    break
+            if child < 0:
                 work.pop()
                 if low[node] == index[node]:
                     while component[node] < 0:

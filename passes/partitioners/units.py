@@ -125,9 +125,8 @@ def _values(problem: Problem, unit_of: np.ndarray) -> tuple[Sets, np.ndarray]:
     merged: dict[tuple[int, tuple[int, ...]], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for value in problem.values:
         home = unit[value.producer]
-        readers = {unit[node] for node in value.consumers} - {home}
-        if readers:
-            size = merged[home, tuple(sorted(readers))]
+        if readers := tuple(reader for reader in _units(value.consumers, unit) if reader != home):
+            size = merged[home, readers]
             size[COUNT] += 1
             size[BYTES] += value.bytes
     sizes = np.array(list(merged.values()), dtype=float).reshape(-1, 2)
@@ -135,11 +134,16 @@ def _values(problem: Problem, unit_of: np.ndarray) -> tuple[Sets, np.ndarray]:
     return Sets.of(((home, *readers) for home, readers in merged), sizes), producer
 
 
+def _units(nodes: Sequence[int], unit: Sequence[int]) -> tuple[int, ...]:
+    """The units of some nodes, in order; most often there is one node."""
+    return (unit[nodes[0]],) if len(nodes) == 1 else tuple(sorted({unit[node] for node in nodes}))
+
+
 def _weights(problem: Problem, unit_of: np.ndarray) -> Sets:
     unit = unit_of.tolist()
     merged: dict[tuple[int, ...], float] = defaultdict(float)
     for weight in problem.weights:
-        readers = tuple(sorted({unit[node] for node in weight.readers}))
+        readers = _units(weight.readers, unit)
         if readers and weight.bytes > 0:
             merged[readers] += weight.bytes
     return Sets.of(merged, np.array(list(merged.values()), dtype=float).reshape(-1, 1))
