@@ -314,6 +314,7 @@ FOLDERS: dict[str, Kind] = {
         only({"config.json": {"_class_name": "ControlNetModel", "_diffusers_version": "0.36"}}), refused=True
     ),
     "GGUF": folder_of(only({"x-Q4_K_M.gguf": ""}), refused=True),
+    "config.json, and GGUF": folder_of(beside("x-Q4_K_M.gguf"), refused=True),
     "config.json, and weights of TensorFlow": folder_of(beside("tf_model.h5"), refused=True),
     "config.json, and weights of Flax": folder_of(beside("flax_model.msgpack"), refused=True),
     "config.json, and ONNX in a folder": folder_of(beside("onnx/model.onnx"), refused=True),

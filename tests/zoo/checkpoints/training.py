@@ -22,6 +22,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor.placement_types import _StridedShard
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 from torch.optim.swa_utils import AveragedModel
@@ -186,6 +187,22 @@ def ranks(shard: int) -> Callable[[Path], str]:
     return write
 
 
+def ranks_of_two_kinds(folder: Path) -> str:
+    """A file of each of four ranks: FSDP divides the rows that tensor parallelism has divided."""
+    placements = [_StridedShard(0, split_factor=2), Shard(0)]
+    for rank in range(4):
+        dist.init_process_group("fake", rank=rank, world_size=4, store=FakeStore())
+        mesh, parts = init_device_mesh("cpu", (2, 2)), {}
+        for name, tensor in net().state_dict().items():
+            part = tensor.chunk(2)[rank % 2].chunk(2)[rank // 2].clone()
+            parts[name] = DTensor.from_local(
+                part, mesh, placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+            )
+        torch.save({"model": parts}, folder / f"model_rank_{rank}.pt")
+        dist.destroy_process_group()
+    return "model_rank_0.pt"
+
+
 def steps(folder: Path) -> str:
     """The root of a run of torchtitan: a folder of torch.distributed.checkpoint a step."""
     for step in (10, 100):
@@ -322,11 +339,16 @@ TRAINED: dict[str, Kind] = {
     "a file of Keras": trained(named("c.h5", b"\x89HDF\r\n\x1a\n" + bytes(64)), refused=True),
     "a file of Flax": trained(named("c.msgpack", bytes(64)), refused=True),
     "a file of ONNX": trained(named("c.onnx", bytes(64)), refused=True),
+    "a file of PaddlePaddle": trained(named("c.pdparams", bytes(64)), refused=True),
+    "a tar archive": trained(named("c.pt", bytes(257) + b"ustar" + bytes(250)), refused=True),
+    "a state dict of HQQ": pickled(lambda w: {f"{n}.W_q": t for n, t in w.items()}, refused=True),
+    "a state dict of quanto": pickled(lambda w: {f"{n}._data": t for n, t in w.items()}, refused=True),
     "a pointer of git-lfs": trained(
         named("c.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123\n"), refused=True
     ),
     "a file of rank 0 and 1, rows divided": trained(ranks(0)),
     "a file of rank 0 and 1, columns divided": trained(ranks(1)),
+    "files of ranks, FSDP over tensor parallelism": trained(ranks_of_two_kinds),
     "shards with an index": trained(sharded_files),
     "the root of a run, a folder of torch.distributed.checkpoint a step": trained(steps, refused=True),
     "Lightning with DeepSpeed": trained(lightning_folder),
