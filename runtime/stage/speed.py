@@ -108,7 +108,8 @@ class Speed:
 def _holds_code_of_users(folder: Path, manifest: Manifest) -> bool:
     """Whether a stage has modules that were kept whole, operators of the user's, or edits of its file."""
     files = {stage.module for program in manifest.programs for stage in program.stages}
-    edited = any(file_hash(folder / name) != manifest.files.get(name) for name in files)
+    there = [name for name in files if (folder / name).is_file()]  # the loader says which is missing
+    edited = any(file_hash(folder / name) != manifest.files.get(name) for name in there)
     return KEEPS_MODULES in manifest.settings or bool(manifest.operators) or edited
 
 
