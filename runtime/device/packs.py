@@ -98,6 +98,11 @@ def is_as_stored(tensor: Tensor) -> bool:
     return tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
 
 
+def as_stored(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of one whose memory holds conjugate or negative numbers in place of its own."""
+    return tensor.resolve_conj().resolve_neg()
+
+
 def whole_memory(tensor: Tensor) -> Tensor:
     """uint8[bytes]: all of the memory that a tensor lies in."""
     return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())

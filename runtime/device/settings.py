@@ -10,6 +10,7 @@ import torch
 from runtime.device.kinds import DEVICE_KINDS
 
 KEEPS_MODULES = "torch.set_default_dtype"  # recorded only where modules are kept whole
+_PRECISIONS = {"none": "highest", "ieee": "highest", "tf32": "high", "bf16": "medium"}  # by torch's later names
 _CUDNN = ("allow_tf32", "benchmark", "deterministic")
 
 
@@ -20,10 +21,23 @@ def torch_settings(keeps_modules: bool = True) -> dict[str, str]:
     """
     default = {KEEPS_MODULES: str(torch.get_default_dtype())} if keeps_modules else {}
     return default | {
-        "torch.set_float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "torch.set_float32_matmul_precision": _matmul_precision(),
         "torch.use_deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()),
         **{f"torch.backends.cudnn.{name}": str(getattr(torch.backends.cudnn, name)) for name in _CUDNN},
     }
+
+
+def settings_now() -> tuple[object, ...]:
+    """Those that decide what torch's compiler makes, and that take no time to ask for at each call."""
+    return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), _matmul_precision()
+
+
+def _matmul_precision() -> str:
+    """That of float32 products, in the words of `torch.set_float32_matmul_precision`."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # it was set by torch's later names, which this function does not know
+        return _PRECISIONS[str(torch.backends.cuda.matmul.fp32_precision)]
 
 
 def apply_settings(settings: Mapping[str, str]) -> None:

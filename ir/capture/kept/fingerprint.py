@@ -76,10 +76,18 @@ def _settings() -> tuple[Any, ...]:
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
         torch.is_autocast_enabled(),
-        torch.get_float32_matmul_precision(),
+        _matmul_precision(),
         torch.are_deterministic_algorithms_enabled(),
         sys.version,
     )
+
+
+def _matmul_precision() -> str:
+    """That of float32 products."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # it was set by torch's later names, which this function does not know
+        return str(torch.backends.cuda.matmul.fp32_precision)
 
 
 class Digest:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from runtime.device.packs import as_stored
+from runtime.device.settings import settings_now
 from runtime.stage.compiling.compiled_cache import CompiledCache
 from runtime.stage.compiling.compiler import warnings_shown
 from runtime.stage.compiling.kept_graphs import KeptGraph, KeptGraphs
@@ -41,7 +43,8 @@ class CompiledStage:
         self._cache = cache
         self._options = options or {}
         self._kept = kept
-        self._ready: dict[ShapeKey, KeptGraph] = {}  # the kept graphs that have run
+        self._ready: dict[ShapeKey, KeptGraph] = {}  # the kept graphs that have run, under these settings:
+        self._settings = settings_now()
         self._calls: Counter[ShapeKey] = Counter()  # in which something could be compiled
 
     @cached_property
@@ -51,17 +54,29 @@ class CompiledStage:
 
     def is_prepared(self, key: ShapeKey) -> bool:
         """Whether it has run for these shapes, so that nothing is left to compile."""
-        return key in self._ready or self._calls[key] >= COMPILES
+        return self._ready_graph(key) is not None or self._calls[key] >= COMPILES
 
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> object:
         """Raises NotCompilable."""
+        if self._kept is not None:
+            tensors = tuple(map(as_stored, tensors))  # the shapes by which graphs are found say nothing of this
         key = shape_key(tensors, sizes)
-        if key in self._ready:
-            return self._ready[key](*tensors)
+        if (graph := self._ready_graph(key)) is not None:
+            return graph(*tensors)
         if self.is_prepared(key):
             return self._faster(*tensors, **sizes)
         made = self._from_kept(key, tensors)
         return self._compiled(key, tensors, sizes) if made is None else made
+
+    def _ready_graph(self, key: ShapeKey) -> KeptGraph | None:
+        """The kept graph that has run for these shapes, unless settings of the process have changed since."""
+        if self._kept is None:
+            return None
+        if (now := settings_now()) != self._settings:
+            self._settings = now
+            self._ready.clear()
+            self._kept.look_again()
+        return self._ready.get(key)
 
     def _from_kept(self, key: ShapeKey, tensors: Sequence[torch.Tensor]) -> object | None:
         """The module's result, by a graph that was kept; None without one that runs."""

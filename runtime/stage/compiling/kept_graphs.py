@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runtime.device.settings import torch_settings
 from runtime.manifest.digests import digest_of, file_hash
 from runtime.stage.compiling.compiled_cache import CompiledCache
 from runtime.stage.compiling.kept_graph import GraphRecord, KeptGraph, Operand
@@ -57,6 +58,10 @@ class KeptGraphs:
                 except Exception as e:  # the code may be of any version of torch
                     self.forget(key, e)
         return self._found[key]
+
+    def look_again(self) -> None:
+        """Forget which graphs were found: settings have changed, which decide that."""
+        self._found.clear()
 
     def forget(self, key: ShapeKey, why: Exception) -> None:
         """Have a graph that failed not be found again, and warn of it."""
@@ -149,13 +154,13 @@ def _operands(weights: Mapping[str, Tensor], tensors: Sequence[Tensor]) -> dict[
 
 
 def _settings() -> Any:
-    """All of this process that decides what is compiled, apart from what caches are for anyhow."""
+    """All of this process that decides what is compiled, as it is now: a cache is for the settings of the load."""
     variables = {
         name: value for name, value in os.environ.items() if name.startswith(_DECIDE) and not name.endswith(_PLACES)
     }
     attention = [getattr(torch.backends.cuda, name)() for name in _ATTENTION]
     others = [sys.version, torch.get_num_threads(), torch.backends.mkldnn.enabled, torch.is_autocast_enabled("cpu")]
-    return [*others, attention, variables, [_changed(config) for config in _CONFIGS]]
+    return [*others, torch_settings(), attention, variables, [_changed(config) for config in _CONFIGS]]
 
 
 def _changed(config: str) -> list[str]:

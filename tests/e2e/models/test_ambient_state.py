@@ -88,6 +88,23 @@ def test_other_settings_than_at_the_compilation_are_warned_of(tmp_path: Path) ->
             Pipeline.load(tmp_path).close()
 
 
+def test_settings_by_torchs_later_names_are_those_by_its_earlier_ones(tmp_path: Path) -> None:
+    """After these torch refuses to say what the precision is by the earlier name."""
+    products: Any = torch.backends.cuda.matmul
+    before, model, x = products.fp32_precision, nn.Sequential(nn.Linear(8, 8), nn.ReLU()).eval(), torch.randn(2, 8)
+    assert torch_settings()["torch.set_float32_matmul_precision"] == "highest"
+    products.fp32_precision = "tf32"
+    try:
+        assert torch_settings()["torch.set_float32_matmul_precision"] == "high"
+        compile_model(model, (x,), out=tmp_path, stages=1)
+        with Pipeline.load(tmp_path) as pipe:
+            found: Any = pipe(x)
+            assert torch.equal(found, model(x))
+    finally:
+        products.fp32_precision = before
+    assert torch_settings()["torch.set_float32_matmul_precision"] == "highest"
+
+
 def test_the_default_dtype_does_not_matter_where_no_module_is_kept() -> None:
     assert "torch.set_default_dtype" in torch_settings(keeps_modules=True)
     assert "torch.set_default_dtype" not in torch_settings(keeps_modules=False)
@@ -128,7 +145,8 @@ class Wide(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(32, 32) for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers[0](x) @ self.layers[1].weight.t()
+        last: Any = self.layers[1]
+        return self.layers[0](x) @ last.weight.t()
 
 
 def test_stages_keep_to_the_number_of_threads(tmp_path: Path) -> None:

@@ -173,6 +173,11 @@ def test_a_graph_is_for_one_shape_module_and_process(kept: Kept, monkeypatch: py
     torch.set_num_threads(threads + 1)
     assert kept.find() is None
     torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert kept.find() is None
+    finally:
+        torch.use_deterministic_algorithms(False)
     kept.stage.added = nn.Linear(1, 1)
     assert kept.find() is None
 
@@ -297,6 +302,42 @@ def test_a_stage_runs_kept_graphs_and_compiles_the_rest(kept: Kept, compiled: li
         stage(torch.full((5, 2), 7.0), kept.y)
     assert [batch.shape[0] for batch in compiled] == [3, 5, 5, 5]
     assert torch.equal(compiled[0], torch.full((3, 2), 7.0))
+
+
+@pytest.mark.slow
+def test_a_setting_that_changes_has_a_stage_compiled_again(kept: Kept, compiled: list[Tensor]) -> None:
+    kept.keep()
+    stage, key = CompiledStage(kept.stage, kept=kept.graphs), shape_key((kept.x, kept.y), {})
+    stage(kept.x, kept.y)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert not stage.is_prepared(key)
+        stage(kept.x, kept.y)
+        assert len(compiled) == 1
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert not stage.is_prepared(key)
+    stage(kept.x, kept.y)
+    assert stage.is_prepared(key)
+    assert len(compiled) == 1
+
+
+def negated(x: Tensor) -> Tensor:
+    """The numbers of `x`, in a memory that has them with the other sign."""
+    return torch.complex(torch.zeros_like(x), -x).conj().imag
+
+
+@pytest.mark.slow
+def test_kernels_are_given_numbers_as_they_are_stored(kept: Kept, compiled: list[Tensor]) -> None:
+    """Not those of which torch notes that they are to be negated, or conjugated, once they are read."""
+    kept.keep(text=CODE.replace("(x @ weight, ", "(x.new_full((3, 2), x.is_neg()), "))
+    stage = CompiledStage(kept.stage, kept=kept.graphs)
+    for x in (negated(kept.x), kept.x):
+        made: Any = stage(x, kept.y)
+        assert not made[0].any()
+    assert not compiled
+    stage(negated(torch.ones(5, 2)), kept.y)
+    assert not any(x.is_neg() for x in compiled)
 
 
 @pytest.mark.slow
