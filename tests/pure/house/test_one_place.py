@@ -1,8 +1,9 @@
-"""Facts that stand in few files: kinds of devices, and the end of processes."""
+"""Facts that stand in few files: kinds of devices, the end of processes, and the names of test files."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,3 +46,8 @@ def test_processes_are_ended_in_one_place() -> None:
         "runtime/processes/watch.py",
         "runtime/serving/engines/engine_process.py",
     }
+
+
+def test_two_test_files_of_one_run_have_two_names() -> None:
+    names = Counter(file.name for folder in ("e2e", "pure") for file in (ROOT / "tests" / folder).rglob("test_*.py"))
+    assert [name for name, files in names.items() if files > 1] == []
