@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -40,13 +41,15 @@ class GraphRecord:
 
     @classmethod
     def read(cls, file: Path, folder: Path) -> GraphRecord:
-        """Raises ValueError or OSError for one that is damaged, or whose files in the `folder` are."""
+        """Raises ValueError or OSError where its file or another is damaged.  Of the others such a one is removed."""
         digest, _, text = file.read_text().partition("\n")
         if _digest(text) != digest:
             raise ValueError(f"{file.name} is not as it was written")
         record = cls(**json.loads(text))
         for name, digest in record.hashes.items():
             if file_hash(folder / name) != digest:
+                with suppress(OSError):
+                    (folder / name).unlink()  # or torch's compiler would take it for the one that it made
                 raise ValueError(f"{name} is not as it was written")
         return record
 
