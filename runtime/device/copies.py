@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from runtime.device.ipc import native_stream, reaches, shared_memory_of
-from runtime.device.packs import offsets_in_memory, packs_of, views, whole_memory
+from runtime.device.packs import is_as_stored, offsets_in_memory, packs_of, views, whole_memory
 from runtime.device.streams import read_in, stream_on, within
 
 
@@ -69,7 +69,7 @@ def start_copy(target: torch.Tensor, source: torch.Tensor, pinned: bool = False)
     source until it is copied.
     """
     here, there = target.device, source.device
-    alike = source.dtype == target.dtype and source.stride() == target.stride() and target.is_contiguous()
+    alike = source.dtype == target.dtype and source.stride() == target.stride() and is_as_stored(source)
     near = pinned if there.type == "cpu" else alike and reaches(there, here)
     if not (near and alike) or not (calls := shared_memory_of(here.type)):
         pins = there.type == "cpu" and here.type != "cpu"

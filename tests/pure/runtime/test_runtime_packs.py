@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from runtime.device import packs
+from runtime.device import copies, packs
+from runtime.device.copies import start_copy
 from runtime.device.packs import LARGEST_PACK, Pack, offsets_in_memory, one_pack, packs_of, views, whole_memory
 from runtime.stage import cuda_graphs
 from runtime.stage.cuda_graphs import RecordedGraph, buffers_for
@@ -143,3 +144,13 @@ def test_a_pack_has_the_first_small_tensors_that_one_piece_holds(monkeypatch: py
     assert [*pack.tensors] == ["a", "b", "d"]
     assert pack.memory.nbytes == 40
     assert Pack.of_small({"a": named["a"], "long": named["long"]}) is None
+
+
+def test_memory_is_copied_as_it_is_only_where_it_holds_the_numbers() -> None:
+    plain, target = torch.ones(3).to(torch.complex64) * 1j, torch.zeros(3, dtype=torch.complex64)
+    with patch.object(copies, "shared_memory_of") as shared, patch.object(copies, "native_stream"):
+        start_copy(target, plain.conj(), pinned=True)
+        assert torch.equal(target, -plain)
+        assert not shared.return_value.copy.called
+        start_copy(target, plain, pinned=True)
+        assert shared.return_value.copy.called
