@@ -182,8 +182,8 @@ def _widest_group(graph: Graph) -> str:
 
 
 def _largest(nodes: Sequence[Node]) -> str:
-    """The name of a part: its largest parameter, or the place of its first node."""
-    params = {v for n in nodes for v in n.operands if isinstance(v, Param)}
+    """The name of a part: its largest parameter, the first of those of one size, or the place of its first node."""
+    params = [v for n in nodes for v in n.operands if isinstance(v, Param)]
     if not params:
         return str(nodes[0].where)
     return max(params, key=lambda p: p.type.nbytes).fqns[0]

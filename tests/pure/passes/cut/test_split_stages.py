@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+import torch
 
 from ir.cost import Cost
 from ir.errors import CompileError, PlanError
@@ -192,6 +193,13 @@ def test_too_little_memory_says_what_would_do() -> None:
         split(chain(1, 1, 1, 1, 1, 1), limited(200))
     split(chain(1, 1, 1, 1, 1, 1), limited(256))
     split(chain(1, 1, 1, 1, 1, 1), limited(200, devices=3))
+
+
+def test_the_first_of_weights_of_one_size_is_named() -> None:
+    """Not any of them, as Python's sets are in another order in each process."""
+    together = replace(relu(x, "y"), op=torch.ops.aten.cat.default, args=([param(f"w{i}") for i in range(30)],))
+    with pytest.raises(PlanError, match=re.escape("cannot be divided is w0 (")):
+        split(graph([x], [together, relu(x, "z")], together.results), limited(200))
 
 
 def test_more_stages_than_nodes() -> None:
