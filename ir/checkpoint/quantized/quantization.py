@@ -146,7 +146,13 @@ def quantization_of(path: Path) -> Quantization | None:
 
 def quantization_by_names(tables: Iterable[Mapping[str, Tensorlike]]) -> Quantization | None:
     """The quantization that names of tensors show where no settings are beside them, as in a state dict; else None."""
-    endings = {ending for table in tables for name in table for ending in _BY_NAMES if name.endswith(ending)}
+    endings = {
+        ending
+        for table in tables
+        for name, tensor in table.items()
+        for ending in _BY_NAMES
+        if name.endswith(ending) and not (ending in _OF_CODES and tensor.dtype in _PLAIN)
+    }
     return next((Quantization(method, {}) for ending, method in _BY_NAMES.items() if ending in endings), None)
 
 
@@ -158,7 +164,12 @@ _BY_NAMES = {
     ".W_q": "hqq",
     "._data": "quanto",
 }
-"""The methods that alone have tensors whose names end so."""
+"""The methods whose tensors have names that end so."""
+
+_OF_CODES = (".W_q", "._data")
+"""Those that people give weights of their own, too, which are no codes."""
+
+_PLAIN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def _quantization(found: Mapping[str, Any]) -> Quantization:

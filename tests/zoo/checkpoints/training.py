@@ -341,8 +341,8 @@ TRAINED: dict[str, Kind] = {
     "a file of ONNX": trained(named("c.onnx", bytes(64)), refused=True),
     "a file of PaddlePaddle": trained(named("c.pdparams", bytes(64)), refused=True),
     "a tar archive": trained(named("c.pt", bytes(257) + b"ustar" + bytes(250)), refused=True),
-    "a state dict of HQQ": pickled(lambda w: {f"{n}.W_q": t for n, t in w.items()}, refused=True),
-    "a state dict of quanto": pickled(lambda w: {f"{n}._data": t for n, t in w.items()}, refused=True),
+    "a state dict of HQQ": pickled(lambda w: {f"{n}.W_q": t.to(torch.uint8) for n, t in w.items()}, refused=True),
+    "a state dict of quanto": pickled(lambda w: {f"{n}._data": t.to(torch.int8) for n, t in w.items()}, refused=True),
     "a pointer of git-lfs": trained(
         named("c.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123\n"), refused=True
     ),

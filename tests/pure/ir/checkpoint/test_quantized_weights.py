@@ -173,6 +173,16 @@ def test_a_state_dict_of_a_method_that_is_not_read_is_named(part: str, method: s
         Checkpoint.open(tmp_path / "c.pt").for_model(nn.ModuleDict({"x": nn.Linear(2, 2)}))
 
 
+@pytest.mark.parametrize("name", ["W_q", "_data"])
+def test_a_weight_of_a_model_that_is_named_as_codes_are_is_read(name: str, tmp_path: Path) -> None:
+    """As those of attention written by hand are."""
+    weight = torch.ones(2, 2, dtype=torch.bfloat16)
+    torch.save({f"x.{name}": weight}, tmp_path / "c.pt")
+    model = nn.ModuleDict({"x": nn.ParameterDict({name: torch.zeros(2, 2)})})
+    found = Checkpoint.open(tmp_path / "c.pt").for_model(model)
+    assert torch.equal(found[f"x.{name}"], weight)
+
+
 def test_nvfp4_of_torchao_has_one_scale_more(tmp_path: Path) -> None:
     """The scales of blocks lie in tiles; the one of the tensor is multiplied with them."""
     codes, s, whole = integers(0, 256, R, 16).to(torch.uint8), scales(R, 2).to(torch.float8_e4m3fn), torch.tensor(0.3)
