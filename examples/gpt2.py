@@ -27,7 +27,8 @@ def save_random_weights(folder: Path) -> None:
     """Write a checkpoint folder as transformers does; a half-written one is never seen."""
     torch.manual_seed(0)
     fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
-    GPT2LMHeadModel(GPT2Config(use_cache=False)).save_pretrained(fresh)
+    with torch.device("cpu"):  # also where the model is asked for without its weights
+        GPT2LMHeadModel(GPT2Config(use_cache=False)).save_pretrained(fresh)
     folder.mkdir(exist_ok=True)
     for file in sorted(fresh.iterdir()):  # the weights come last
         file.replace(folder / file.name)
