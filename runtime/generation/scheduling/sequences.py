@@ -86,7 +86,6 @@ class TextInProgress:
     failures: int = 0  # batches in a row that failed
     _prefixes: list[bytes] = field(default_factory=list)
     _named: int = 0  # pages that others may share
-    _names_from: int = 0  # tokens with which there may be one more of them
     _grown: int = 0  # tokens of which it has all pages
 
     @property
@@ -177,7 +176,7 @@ class TextInProgress:
         if not pools.cached:
             return
         self.length += count
-        if self.length >= self._names_from:
+        if self.length >= self._names_from(pools):
             self._name_pages(pools)
         while self.window_pages and (self.left + 1) * pools.page <= self.length - pools.window + 1:
             pools.sliding.give([self.window_pages.pop(0)])
@@ -193,7 +192,7 @@ class TextInProgress:
         """The first of its unread tokens is known."""
         self.unread -= 1
         self.tokens.append(token)
-        if len(self.tokens) >= self._names_from:
+        if len(self.tokens) >= self._names_from(pools):
             self._name_pages(pools)
 
     def _name_pages(self, pools: Pools) -> None:
@@ -203,7 +202,10 @@ class TextInProgress:
             for i in range(self._named, full):
                 pools.full.name(self.pages[i], self.prefixes(pools)[i])
             self._named = full
-        self._names_from = (full + 1) * pools.page
+
+    def _names_from(self, pools: Pools) -> int:
+        """The tokens with which there may be one page more that others may share."""
+        return (self._named + 1) * pools.page
 
     @property
     def last(self) -> LatestToken:
@@ -240,7 +242,7 @@ class TextInProgress:
         pools.full.give(self.pages)
         pools.sliding.give(self.window_pages)
         self.pages, self.window_pages, self.source_pages = [], [], []
-        self.left, self.slot, self.length, self._named, self._names_from, self._grown = 0, TRASH, 0, 0, 0, 0
+        self.left, self.slot, self.length, self._named, self._grown = 0, TRASH, 0, 0, 0
 
 
 def _pages(length: int, page: int) -> int:
