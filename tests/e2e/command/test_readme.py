@@ -69,7 +69,12 @@ def test_it_runs_from_top_to_bottom(
                         case ["stagecut", "serve", artifact, *_]:
                             served = tmp_path / artifact
                         case ["curl", _, url, "--json", body] if served is not None:
-                            assert ask(served, url, body)["choices"][0]["finish_reason"] == "length"
+                            answer = ask(served, url, body)
+                            [choice], written = answer["choices"], answer["usage"]["completion_tokens"]
+                            if choice["finish_reason"] == "stop":  # weights and tokens are drawn: it may end by itself
+                                assert 1 <= written <= 16
+                            else:
+                                assert (choice["finish_reason"], written) == ("length", 16)
                         case ["stagecut", *arguments]:
                             ended = shell.type_in(*arguments)
                             assert ended.status == 0, ended.err
