@@ -61,7 +61,7 @@ def write_artifact(
     for stage in _write_stages(plan, folder, model, weights, wrote, link=link):
         stages.append(stage)
         yield from (folder / name for name in stage.names)
-    yield from _copy_imported(plan, folder, stages)
+    yield from _write_imported(plan, folder, stages)
 
     def manifest() -> m.Manifest:
         linked = {i: stage.links for i, stage in enumerate(stages)}
@@ -83,14 +83,15 @@ def write_artifact(
     yield folder / m.FILE
 
 
-def _copy_imported(plan: StagePlan, folder: Path, stages: Sequence[WrittenStage]) -> Iterator[Path]:
-    """Copy what stage files import from their own folder: files of the user's, and helpers."""
+def _write_imported(plan: StagePlan, folder: Path, stages: Sequence[WrittenStage]) -> Iterator[Path]:
+    """Write what stage files import from their own folder: copies of files of the user's, and helpers."""
     registering = (r.own for stage in stages for file in stage.files for r in file.registrations if r.own)
     for place, own in own_files([*imported_modules(plan.graph.whole), *registering]).items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         yield Path(shutil.copy(own, folder / place))
-    helpers = {name: source for stage in stages for name, source in stage.helpers.items()}
-    yield from (Path(shutil.copy(source, folder / name)) for name, source in helpers.items())
+    for name, text in {name: text for stage in stages for name, text in stage.helpers.items()}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        yield folder / name
 
 
 def _hashes(folder: Path, stages: Sequence[WrittenStage]) -> dict[str, str]:

@@ -48,9 +48,9 @@ class WrittenStage:
         return (*(file.module for file in self.files), *[self.weights] * bool(self.digest))
 
     @property
-    def helpers(self) -> dict[str, Path]:
-        """The files that its modules import from their own folder, by name, and the sources of their text."""
-        return {name: source for file in self.files for name, source in files_beside(file).items()}
+    def helpers(self) -> dict[str, str]:
+        """The files that its modules import from their own folder: the text of each, by name."""
+        return {name: text for file in self.files for name, text in files_beside(file).items()}
 
 
 def manifest_of(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from codegen.lines.classes import DEQUANTIZING, PAGED, QUANTIZED
 from codegen.lines.init import NUMBERED
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.torch_modules import FROZEN
+from codegen.text.joined_files import joined_source
 from ir.checkpoint.quantized.scaled_operator import DEQUANTIZED_SOURCE
 from ir.paged import attention
 from ir.paged.paged_operator import is_paged
@@ -43,7 +42,7 @@ class {FROZEN}(nn.Module):  # nn.BatchNorm in evaluation, as the model was expor
 HELPERS = {NUMBERED: _NUMBERED_MODULES, FROZEN: _FROZEN_BATCH_NORM, DEQUANTIZING: DEQUANTIZED_SOURCE}
 
 
-def files_beside(file: StageFile) -> dict[str, Path]:
-    """The files that a stage file imports from its own folder: their names there, and the sources of their text."""
+def files_beside(file: StageFile) -> dict[str, str]:
+    """The files that a stage file imports from its own folder: their names there, and their text."""
     known = {PAGED: (is_paged, attention), QUANTIZED: (is_quantized_linear, linear)}
-    return {f"{n}.py": Path(str(module.__file__)) for n, (read, module) in known.items() if any(map(read, file.calls))}
+    return {f"{name}.py": joined_source(module) for name, (read, module) in known.items() if any(map(read, file.calls))}

@@ -12,7 +12,7 @@ from ir.graph import Call, Node
 from ir.machine.cluster import Device
 from ir.operators.facts import aten_name
 from ir.paged.paged_operator import is_paged
-from ir.quantized_linear.linear import MOST_ROWS
+from ir.quantized_linear.kernel_choice import MOST_ROWS
 from ir.quantized_linear.linear_operator import is_quantized_linear
 from ir.sizes import Dim
 

@@ -54,7 +54,7 @@ FLOORS = {
 OTHERS = {
     "ir/machine/cluster.py": ["torch", "tomli"],  # Python 3.10 has no tomllib
     "ir/paged/attention.py": ["torch", "triton"],  # if it is installed
-    "ir/quantized_linear/linear.py": ["torch", "triton"],  # if it is installed
+    "ir/quantized_linear/languages.py": ["triton"],  # if it is installed
     "runtime/stage/linear/few_rows.py": ["torch", "triton"],  # if it is installed
     "ir/checkpoint/transformers.py": ["torch", "transformers"],  # only where a model of transformers is loaded
     "ir/sources/decoder/caches/layers.py": ["torch", "transformers"],

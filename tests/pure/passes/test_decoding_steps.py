@@ -10,7 +10,7 @@ from ir.cost import Cost
 from ir.decoding import Decoding
 from ir.graph import Call, Value
 from ir.paged.paged_operator import PAGED_ATTENTION
-from ir.quantized_linear.linear import MOST_ROWS
+from ir.quantized_linear.kernel_choice import MOST_ROWS
 from passes.cost_models.predictions import Predictions
 from passes.cost_models.steps import SPEED_OF_PAGES, WAITING
 from tests.support.graphs import graph, linear, param, value

@@ -7,14 +7,16 @@ from types import ModuleType
 
 import torch
 
+from codegen.text.joined_files import joined_source
 from ir.paged import attention
 from ir.quantized_linear import linear
 from runtime.stage.loader import import_file
+from tests.support.files_beside import as_in_an_artifact
 
 
 def twice(folder: Path, source: ModuleType, old: str, new: str) -> list[ModuleType]:
     """The modules of two artifacts: one of this version, and one of another whose file has other words."""
-    text = Path(str(source.__file__)).read_text()
+    text = joined_source(source)
     assert text.count(old) == 1
     places = [folder / name / "helper.py" for name in ("ours", "other")]
     for place, own in zip(places, (text, text.replace(old, new)), strict=True):
@@ -30,7 +32,7 @@ def test_quantized_layers_of_two_versions(tmp_path: Path) -> None:
         compiled = torch.compile(module.quantized_linear, fullgraph=True, backend="eager")
         assert torch.equal(compiled(x, [codes], [scale], step=[1, 8]), torch.full((2, 4), 8.0))
     assert ours.PRODUCT != other.PRODUCT
-    assert ours.PRODUCT == linear.PRODUCT  # of one version, artifacts share one
+    assert ours.PRODUCT == as_in_an_artifact(linear).PRODUCT  # of one version, artifacts share one
 
 
 def test_attention_of_two_versions(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Linear layers over quantized weights: the kernels beside the product with the dequantized weight."""
+"""Linear layers over quantized weights, in the file that artifacts have: kernels beside the plain product."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ir.quantized_linear import linear
+import ir.quantized_linear.linear
+from tests.support.files_beside import as_in_an_artifact
 
+linear = as_in_an_artifact(ir.quantized_linear.linear)
 ROWS, COLUMNS, GROUP = 256, 3072, 128
-HOPPER = {"gluon": True, "hopper": True, "has_kernel": lambda *_: True, "_arch": lambda: 90}
+HOPPER = {"gluon": True, "hopper": True, "has_kernel": lambda *_: True, "architecture": lambda: 90}
 AHEAD = ("words", "words with zeros", "words of whole rows", "numbers of channels", "numbers of blocks", "integers")
 
 
@@ -110,8 +112,8 @@ def test_a_triton_of_another_language_has_the_other_kernels(rows: int, monkeypat
     def other(x: Tensor, *_: Any) -> Tensor:
         return torch.full((len(x), ROWS), 7.0)
 
-    made = {"triton": triton, "_row_of_words": of_words, "_rows_of_words": of_words}
-    for name, value in (HOPPER | made | {"_one_row": other, "_some_rows": other}).items():
+    made = {"triton": triton, "row_of_words": of_words, "rows_of_words": of_words}
+    for name, value in (HOPPER | made | {"one_row": other, "some_rows": other}).items():
         monkeypatch.setattr(linear, name, value)
     how = weight("words")
     x, codes, scale = torch.zeros(rows, COLUMNS, dtype=torch.bfloat16), how.pop("codes"), how.pop("scale")
@@ -178,7 +180,7 @@ def test_other_kernels_are_given_an_ordered_x_as_they_take_it(
         given.append(x)
         return x.new_zeros(len(x), ROWS)
 
-    for name, value in ({"gluon": None, "has_kernel": lambda *_: True, "_one_row": other, "_some_rows": other}).items():
+    for name, value in ({"gluon": None, "has_kernel": lambda *_: True, "one_row": other, "some_rows": other}).items():
         monkeypatch.setattr(linear, name, value)
     x = torch.randn(rows, COLUMNS)
     products("words", x, None)
@@ -261,7 +263,7 @@ def test_compiled_rows_come_in_the_order_of_their_kernel(monkeypatch: pytest.Mon
         orders.extend(n.kwargs["ordered"] for n in graph.graph.nodes if "quantized_linear" in str(n.target))
         return graph
 
-    for name, value in (HOPPER | {"_arch": torch.compiler.disable(lambda: 90)}).items():
+    for name, value in (HOPPER | {"architecture": torch.compiler.disable(lambda: 90)}).items():
         monkeypatch.setattr(linear, name, value)
     how = weight("numbers of blocks")
     how |= {name: value.to("meta") for name, value in how.items() if isinstance(value, Tensor)}
@@ -278,12 +280,12 @@ def test_rows_are_ordered_for_the_kernel_that_the_device_has(monkeypatch: pytest
             monkeypatch.setattr(linear, name, value)
         how, x = weight(scheme), torch.zeros(rows, COLUMNS, dtype=torch.bfloat16)
         zeros = [how["zeros"]] if "zeros" in how else None
-        return linear._order_for(x, [how["codes"]], zeros, how.get("bits", 0), how.get("lowest", 0), how["step"])
+        return linear.order_for(x, [how["codes"]], zeros, how.get("bits", 0), how.get("lowest", 0), how["step"])
 
     for scheme in AHEAD[:5]:
         assert order_of(scheme, 1) == ""
         assert order_of(scheme, 4) == "pieces"
-    assert order_of("words", 4, _arch=lambda: 80) == "words"
+    assert order_of("words", 4, architecture=lambda: 80) == "words"
     assert order_of("words", 1, gluon=None) == "words"
     assert order_of("words of small groups", 4) == "words"
     assert order_of("numbers of channels", 4, hopper=None) == ""
@@ -318,7 +320,7 @@ def test_few_rows(scheme: str, rows: int) -> None:
 def test_some_rows_by_the_kernel_that_copies_codes_ahead(
     scheme: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not linear._has_wgmma():
+    if not linear.has_wgmma():
         pytest.skip("its instructions are Hopper's")
     monkeypatch.setattr(linear, "multiply_rows", None)  # the kernel of all others
     x = torch.randn(rows, COLUMNS, generator=torch.Generator().manual_seed(0)) * 0.1
