@@ -68,11 +68,11 @@ def start_copy(target: torch.Tensor, source: torch.Tensor, pinned: bool = False)
     library, where that reaches both: torch's call takes the host some five times as long.  Whoever calls keeps the
     source until it is copied.
     """
-    here, there = target.device, source.device
-    alike = source.dtype == target.dtype and source.stride() == target.stride() and is_as_stored(source)
-    near = pinned if there.type == "cpu" else alike and reaches(there, here)
-    if not (near and alike) or not (calls := shared_memory_of(here.type)):
-        pins = there.type == "cpu" and here.type != "cpu"
-        target.copy_(source.pin_memory() if pins else source, non_blocking=True)
-    else:
+    here, is_host = target.device, source.is_cpu
+    calls = shared_memory_of(here.type)
+    near = calls is not None and source.dtype == target.dtype and (pinned if is_host else reaches(source.device, here))
+    if calls is not None and near and source.stride() == target.stride() and is_as_stored(source):
         calls.copy(target.data_ptr(), source.data_ptr(), source.nbytes, native_stream(here))
+    else:
+        pins = is_host and not target.is_cpu
+        target.copy_(source.pin_memory() if pins else source, non_blocking=True)

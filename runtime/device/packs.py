@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -24,13 +24,13 @@ class Pack:
     tensors: Mapping[str, Tensor]
     memory: Tensor  # uint8[bytes]: all of it
     offsets: Sequence[int]  # of the tensors, in bytes
-    layout: tuple[object, ...]  # equal for packs whose tensors have the same names and lie at the same places
+    layout: str  # equal for packs whose tensors have the same names and lie at the same places
 
     @classmethod
     def of(cls, named: Mapping[str, Tensor]) -> Pack:
         """Copies of dense tensors of the host, of which there is one at least."""
         memory, copies, offsets = _together([*named.values()])
-        return cls(dict(zip(named, copies, strict=True)), memory, offsets, (*named, *offsets, memory.nbytes))
+        return cls(dict(zip(named, copies, strict=True)), memory, offsets, _layout(named, offsets, memory.nbytes))
 
     @classmethod
     def of_small(cls, named: Mapping[str, Tensor]) -> Pack | None:
@@ -47,13 +47,18 @@ class Pack:
         kept = {name: i for i, name in enumerate(self.tensors) if name not in names}
         offsets = [self.offsets[i] for i in kept.values()]
         left = {name: self.tensors[name] for name in kept}
-        return Pack(left, self.memory, offsets, (*left, *offsets, self.memory.nbytes))
+        return Pack(left, self.memory, offsets, _layout(left, offsets, self.memory.nbytes))
 
     def copied(self) -> Pack:
         """The same in another piece of memory."""
         memory = _host_memory(self.memory.nbytes).copy_(self.memory)
         copies = views(memory, [*self.tensors.values()], self.offsets)
         return Pack(dict(zip(self.tensors, copies, strict=True)), memory, self.offsets, self.layout)
+
+
+def _layout(names: Iterable[str], offsets: Iterable[int], nbytes: int) -> str:
+    """The layout of a pack: text, as that is hashed once, not at each of its launches."""
+    return f"{[*names, *offsets, nbytes]}"
 
 
 def one_pack(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -34,6 +34,11 @@ def made_by_now(tensors: Sequence[torch.Tensor]) -> tuple[torch.Event, ...]:
     return tuple(stream.record_event() for stream in current_streams(tensor.device for tensor in tensors))
 
 
+def made_in(stream: torch.Stream | None) -> tuple[torch.Event, ...]:
+    """An event after which all exists that `stream` was given until now; none for the CPU."""
+    return () if stream is None else (stream.record_event(),)
+
+
 def read_in(stream: torch.Stream | None, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event]) -> None:
     """Have `stream` wait for the events `ready`.  The tensors' memory is not reused before the stream has read them."""
     if stream is None:

@@ -71,8 +71,7 @@ class Launcher:
             return None
         with launching() as allowed, torch.no_grad():
             sizes = sizes_key(message)
-            found = (worker.graph_of(sizes) for worker in known) if allowed else ()
-            graphs = [graph for graph in found if graph is not None]
+            graphs = [graph for worker in known if (graph := worker.graph_of(sizes)) is not None] if allowed else []
             if len(graphs) < len(known):
                 return None
             made: dict[int | None, Values | Launched] = {None: message}

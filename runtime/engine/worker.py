@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from runtime.device.packs import Pack
-from runtime.device.streams import made_by_now, within
+from runtime.device.streams import made_by_now, made_in, within
 from runtime.engine.boxes import taken
 from runtime.engine.channel import ChannelClosed
 from runtime.engine.message import Failure, Launched, Message, Reset, SetTrace, Values
@@ -53,6 +53,7 @@ class Worker:
         self._count = 0
         self.answered = 0  # messages that it received, and has done with
         self._keys: dict[SizesKey, ShapeKey] = {}  # by program and sizes: what graphs know a batch by
+        self._graphs: dict[SizesKey, StageLaunch] = {}  # those found since the last message
         self._trace: StageTrace | None = None  # while a trace is on
 
     def run(self) -> None:
@@ -75,12 +76,19 @@ class Worker:
         return None
 
     def graph_of(self, sizes: SizesKey) -> StageLaunch | None:
-        """The graph that is all that the stage does for batches of these sizes, if there is one.  It counts as used."""
+        """The graph that is all that the stage does for batches of these sizes, if there is one.
+
+        It counts as used by the first of them behind a message, as only messages have graphs recorded or forgotten.
+        """
+        if (known := self._graphs.get(sizes)) is not None:
+            return known
         if self._trace is not None or (key := self._keys.get(sizes)) is None:
             return None
         graph = self.stage.programs[sizes[0]].graph_of(key)
         if graph is None:
             del self._keys[sizes]  # the next batch of these sizes may be recorded by another key
+        else:
+            self._graphs[sizes] = graph
         return graph
 
     def launch(
@@ -99,7 +107,7 @@ class Worker:
         try:
             with self.stage.reading(tensors, ready):
                 made = graph.launch(tensors, pack)
-                running.made = made_by_now(made)
+                running.made = made_in(self.stage.stream)
         except BaseException as e:
             raise StageError(self.stage.index, str(self.stage.device), e) from e
         finally:
@@ -107,6 +115,7 @@ class Worker:
         return Launched(made, tuple(running.made))
 
     def _answered(self, message: Message) -> Message:
+        self._graphs.clear()
         answer = self._answer(message)
         self.answered += 1
         return answer

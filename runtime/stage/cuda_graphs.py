@@ -88,7 +88,7 @@ class InputPack:
 
     places: Mapping[int, int]  # their offsets in it, in bytes, by their indices
     memory: torch.Tensor
-    _apart: dict[tuple[object, ...], tuple[int, ...] | None] = field(default_factory=dict)  # by layout: see `apart`
+    _apart: dict[str, tuple[int, ...] | None] = field(default_factory=dict)  # by layout: see `apart`
 
     @classmethod
     def of(cls, inputs: Sequence[torch.Tensor], pack: Sequence[int]) -> InputPack:

@@ -20,7 +20,6 @@ from runtime.manifest.manifest import ProgramStage
 from runtime.stage.shared_lock import SharedLock
 
 _COMPILING = SharedLock()  # held alone to compile or record, which fails if other threads run stages meanwhile
-_HOST = torch.device("cpu")
 _ADDRESSES = ("table", "window_table", "source_table", "slots")  # inputs of a decoder's step; see docs/generation.md
 _NEW_TOKENS = "seq"  # the symbol for those of a text in a step
 ShapeKey = tuple[tuple[tuple[torch.Size, tuple[int, ...]], ...], tuple[tuple[str, int], ...]]
@@ -150,7 +149,7 @@ class LoadedStage:
         Such a copy begins when the stage has done all before: a buffer of its own would cost the host more.  Whoever
         asks keeps the tensors until the kernels are done: to have torch keep them costs an event for each.
         """
-        far = {tensor.device for tensor in tensors if tensor.device not in (self.device, _HOST)}
+        far = {there for tensor in tensors if not tensor.is_cpu and (there := tensor.device) != self.device}
         if by_torch := [device for device in far if not reaches(device, self.device)]:
             return self._with_sources(by_torch, tensors, ready)
         wait_in(self.stream, ready)

@@ -77,5 +77,6 @@ def stand_in_graphs(device: StandInDevice) -> Iterator[StandInDevice]:
         patch.object(speed, "has_room", lambda device: True),
         patch.object(GraphedStage, "_record", recorded),
         patch.object(worker, "made_by_now", device.events),
+        patch.object(worker, "made_in", lambda stream: device.events(())),
     ):
         yield device

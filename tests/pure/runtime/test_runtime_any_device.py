@@ -20,10 +20,10 @@ from runtime.device.packs import Pack
 from runtime.device.streams import current_streams, made_by_now, read_in
 from runtime.engine import worker
 from runtime.engine.launcher import _received
-from runtime.engine.message import Values
+from runtime.engine.message import Failure, Values
 from runtime.engine.routes import Route, RouteTensors
 from runtime.engine.worker import Worker
-from runtime.errors import DeviceError
+from runtime.errors import DeviceError, StageError
 from runtime.generation.stages import StepSubmission
 from runtime.manifest.manifest import Manifest
 from runtime.processes.choice import processes_of
@@ -131,7 +131,7 @@ def test_what_is_launched_waits_for_its_inputs() -> None:
     stream = current_streams([STAND_IN])[0]
     assert isinstance(stream, StandInStream)
     stage = replace(stage, device=STAND_IN, stream=stream, copies=DeviceCopies(STAND_IN))
-    made = SimpleNamespace(device=STAND_IN, record_stream=lambda stream: stream.asked.append("keep"))
+    made = SimpleNamespace(device=STAND_IN, is_cpu=False, record_stream=lambda stream: stream.asked.append("keep"))
     with stage.reading([made, torch.ones(1)], ["event"]):  # pyright: ignore[reportArgumentType]
         assert stream.asked == ["wait for event", "enter"]
 
@@ -139,10 +139,10 @@ def test_what_is_launched_waits_for_its_inputs() -> None:
 def test_what_is_launched_keeps_its_inputs_until_the_device_has_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """So no allocator has to, of the host or of a device, which records an event and asks for it."""
     events = [Mock(query=Mock(return_value=False)) for _ in range(3)]
-    monkeypatch.setattr(worker, "made_by_now", lambda made: (events.pop(0),))
+    monkeypatch.setattr(worker, "made_in", lambda stream: (events.pop(0),))
     stage = LoadedStage.from_modules(0, torch.device("cpu"), ())
     runs, graph, first = Worker(stage, (), ()), Mock(), events[0]
-    given, pack = torch.ones(1), Pack({}, torch.ones(8), (), ())
+    given, pack = torch.ones(1), Pack({}, torch.ones(8), (), "")
     held = [weakref.ref(given), weakref.ref(pack.memory)]
     runs.launch(graph, [given], (), pack)
     graph.launch.assert_called_once_with([given], pack)
@@ -153,6 +153,18 @@ def test_what_is_launched_keeps_its_inputs_until_the_device_has_read_them(monkey
     first.query.return_value = True
     runs.launch(graph, [], ())
     assert all(one() is None for one in held)
+
+
+def test_a_graph_is_looked_up_once_between_two_messages() -> None:
+    """Those have graphs recorded and forgotten."""
+    stage, programs, sizes, key = LoadedStage.from_modules(0, torch.device("cpu"), ()), Mock(), (0, (2,)), ((), ())
+    runs = Worker(replace(stage, programs=(programs,)), (), ())
+    for graph in ("one", "another", None):
+        runs._keys[sizes] = key
+        programs.graph_of = Mock(return_value=graph)
+        assert [runs.graph_of(sizes) for _ in range(3)] == [graph] * 3
+        programs.graph_of.assert_called_once_with(key)
+        runs._answered(Failure(StageError(0, "cpu", ValueError())))
 
 
 def test_a_stage_waits_for_no_event_that_comes_before_another_one_it_waits_for() -> None:
@@ -190,7 +202,7 @@ def test_what_lies_on_another_device_is_kept_until_it_is_copied(monkeypatch: pyt
     stream = current_streams([STAND_IN])[0]
     assert isinstance(stream, StandInStream)
     stage = replace(stage, device=STAND_IN, stream=stream, copies=DeviceCopies(STAND_IN))
-    far = SimpleNamespace(device=other.device, record_stream=lambda stream: stream.asked.append("keep"))
+    far = SimpleNamespace(device=other.device, is_cpu=False, record_stream=lambda stream: stream.asked.append("keep"))
     with stage.reading([far], ["event"]):  # pyright: ignore[reportArgumentType]
         assert (other.asked, stream.asked[-1]) == (["wait for event", "keep", "enter"], "enter")
 
