@@ -50,8 +50,8 @@ class Continuation:
         self._options = options
         self._cancel = cancel
         self._reader = reader
-        self._told = told or (lambda _: None)
-        self._steps: list[Step] = []
+        self._told = told
+        self._steps: list[tuple[Any, ...]] = []  # the fields of a Step each, which is made as it is read
         self._done = False
         self._error: BaseException | None = None
         lock = self._lock = RLock()  # entered itself where nobody waits: a condition enters it by two calls more
@@ -67,7 +67,7 @@ class Continuation:
     @property
     def steps(self) -> tuple[Step, ...]:
         """The tokens written until now, the one that ended it included."""
-        return tuple(self._steps)
+        return tuple(map(Step._make, self._steps))
 
     def __iter__(self) -> Iterator[Step]:
         """Each token as it comes.  Raises what `result` raises."""
@@ -81,7 +81,7 @@ class Continuation:
                 new = self._steps[at:]
             if not new:
                 break
-            yield from new
+            yield from map(Step._make, new)
             at += len(new)
         if self._error is not None:
             raise self._error
@@ -97,8 +97,8 @@ class Continuation:
         if self._error is not None:
             raise self._error
         if self._reader is not None:
-            return "".join(step.text for step in self._steps)
-        tokens = [step.token for step in self._steps]
+            return "".join(step.text for step in self.steps)
+        tokens = [step.token for step in self.steps]
         return tokens[:-1] if tokens and tokens[-1] in self._options.stop else tokens
 
     def cancel(self) -> None:
@@ -114,24 +114,27 @@ class Continuation:
         text, found = "", False
         if self._reader is not None:
             text, found = (self._reader.end(), True) if stops else self._reader.add(token, last)
-        reason = "stop" if stops or found else "length" if last else ""
-        step = Step(self.row, token, text, bool(reason), logprob, reason)
+        done = stops or found or last
+        reason = "" if not done else "stop" if stops or found else "length"
+        step = self.row, token, text, done, logprob, reason
         with self._lock:
             if self._done:
                 return True
             self._steps.append(step)
-            self._told(step)
+            if self._told is not None:
+                self._told(Step._make(step))
             if self._waiting:
                 self._changed.notify_all()
-            if step.done:
+            if done:
                 self.end()
-        return step.done
+        return done
 
     def end(self, error: BaseException | None = None) -> None:
         """No more tokens come: it is done, an error ended it, or nobody wants them."""
         with self._changed:
             if not self._done:
                 self._done, self._error = True, error
-                self._told(error)
+                if self._told is not None:
+                    self._told(error)
                 self._changed.notify_all()
                 self._ended.notify_all()

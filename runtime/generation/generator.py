@@ -203,7 +203,7 @@ class Generator:
         takes = self._first if text.starts else self._media if text.looks else self._takes
         try:
             given, ready = self._inputs(batch, takes)
-            future = self._stages.submit(given, ready)
+            begun = self._stages.submit(given, ready)
         except PipelineClosed as e:  # as a stage was lost, or while texts are in progress
             self._scheduler.failed(batch)
             self._end_all(e.__cause__ if isinstance(e.__cause__, StageLost) else e)
@@ -213,10 +213,12 @@ class Generator:
             for one in batch.texts:
                 self._leave(one, e)
             return
-        if future.done():
-            self._take(batch, future)
+        if isinstance(begun, StepOutputs):
+            self._follow(batch, begun)
+        elif begun.done():
+            self._take(batch, begun)
         else:
-            future.add_done_callback(lambda done: self._tell(lambda: self._take(batch, done)))
+            begun.add_done_callback(lambda done: self._tell(lambda: self._take(batch, done)))
 
     def _inputs(
         self, batch: TextBatch, takes: Collection[str]
@@ -224,17 +226,18 @@ class Generator:
         """The inputs of a batch, and the events after which they exist."""
         if batch.texts[0].starts or batch.texts[0].looks:
             return batch.inputs(takes, self._generation), ()
-        ahead = any(text.unread for text in batch.texts)
         if max(batch.counts) > 1:
             return self._steps.of_prompts(batch), ()
-        given = self._steps.of(batch, ids=not ahead)
-        if not ahead:
-            return given, ()
-        ids, ready = self._copies.ids([text.last for text in batch.texts], self._steps.rows - len(batch.texts))
+        if not any(text.unread for text in batch.texts):
+            return self._steps.of(batch), ()
+        given, rows = self._steps.of(batch, ids=False), self._steps.rows
+        if (step := batch.follows) is not None and len(step.token) == rows:
+            return given.beside(input_ids=step.token[:, None]), step.ready
+        ids, ready = self._copies.ids(batch.last_tokens(), rows - len(batch.texts))
         return given.beside(input_ids=ids), ready
 
     def _take(self, batch: TextBatch, future: Future[StepOutputs]) -> None:
-        """The stages have begun a batch."""
+        """The stages have begun a batch, or failed to."""
         try:
             step = future.result()
         except Exception as e:
@@ -244,6 +247,10 @@ class Generator:
             for text in failed:
                 self._leave(text, e)
             return
+        self._follow(batch, step)
+
+    def _follow(self, batch: TextBatch, step: StepOutputs) -> None:
+        """Have the outputs of a batch, which the stages have begun, come to the host."""
         told = self._scheduler.computed(batch, step)
         self._unread.append(_Unread(self._copies.to_host(step), told, perf_counter(), max(batch.counts) == 1))
         self._read()
@@ -257,9 +264,10 @@ class Generator:
             self._step = took if batch.decodes else self._step
             self._last_read = now
             tokens, logprobs = batch.outputs.token.tolist(), batch.outputs.logprob.tolist()
+            pools, texts = self._scheduler.pools, self._texts
             for text, row in batch.told:
-                text.read(self._scheduler.pools, tokens[row])
-                if text.continuation in self._texts and text.continuation.add(tokens[row], logprobs[row]):
+                text.read(pools, token := tokens[row])
+                if text.continuation in texts and text.continuation.add(token, logprobs[row]):
                     self._leave(text)
 
     def _leave(self, text: TextInProgress, error: BaseException | None = None) -> None:

@@ -18,7 +18,8 @@ from runtime.generation.outputs import StepOutputs
 from runtime.generation.scheduling.step_inputs import MADE_BY_SCHEDULER, StepTensors
 from runtime.options import PREFILL_SHARE
 
-Submit = Callable[[Mapping[str, torch.Tensor], Sequence[torch.Event]], Future[StepOutputs]]
+Begun = StepOutputs | Future[StepOutputs]  # a step that the stages have begun, or that they will
+Submit = Callable[[Mapping[str, torch.Tensor], Sequence[torch.Event]], Begun]
 
 CHECKED = 256  # shapes of batches that are not checked again
 _Shapes = tuple[tuple[str, ...], tuple[torch.Size, ...]]  # by their names
@@ -41,8 +42,8 @@ class StepSubmission:
     programs: Programs
     _known: dict[_Shapes, _Known] = field(default_factory=dict)
 
-    def __call__(self, tensors: Mapping[str, torch.Tensor], ready: Sequence[torch.Event]) -> Future[StepOutputs]:
-        """The future is done where stages launch graphs at once.  No tensor may ever change."""
+    def __call__(self, tensors: Mapping[str, torch.Tensor], ready: Sequence[torch.Event]) -> Begun:
+        """A future unless stages launch graphs at once.  No tensor may ever change."""
         self.engine.require_open()
         batch = self._bound(tensors, tuple(ready))
         named = self.programs.program_of(batch).named
@@ -50,14 +51,15 @@ class StepSubmission:
         def outputs(made: Values) -> StepOutputs:
             return StepOutputs(**named(made.tensors), ready=made.ready)
 
-        future: Future[StepOutputs] = Future()
         try:
-            if (made := self.engine.launch(batch)) is None:
-                return self.engine.send(self.programs.laid_out(batch, ready), early=outputs)
-            future.set_result(outputs(made))
+            made = self.engine.launch(batch)
         except StageError as e:
-            future.set_exception(e)
-        return future
+            failed: Future[StepOutputs] = Future()
+            failed.set_exception(e)
+            return failed
+        if made is not None:
+            return outputs(made)
+        return self.engine.send(self.programs.laid_out(batch, ready), early=outputs)
 
     def _bound(self, tensors: Mapping[str, torch.Tensor], ready: tuple[torch.Event, ...]) -> Values:
         """The batch of tensors by their names; what a scheduler makes is checked once for the shapes that it has."""
@@ -78,7 +80,7 @@ class StepSubmission:
 class GeneratingStages:
     """The stages of a decoder."""
 
-    submit: Submit  # starts a step of tensors that exist after events; the future holds outputs that may not yet
+    submit: Submit  # starts a step of tensors that exist after events; devices may still compute its outputs
     at_once: int  # the steps that they compute at once
     pads: bool = False  # whether steps are padded to few shapes, which CUDA graphs are recorded for
     runs_ahead: bool = False  # whether futures are done before devices have computed a step

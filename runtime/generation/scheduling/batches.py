@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
+from runtime.generation.outputs import LatestToken, StepOutputs
 from runtime.generation.scheduling.pages import TRASH
 from runtime.generation.scheduling.sequences import TextInProgress
 from runtime.manifest.manifest import Generation
@@ -31,6 +32,19 @@ class TextBatch:
             return made
         longer = {name: pad(made[name], (0, 1), value=TRASH) for name in ("table", "window_table") if name in made}
         return made | longer | media.inputs(self.counts[0])
+
+    @property
+    def follows(self) -> StepOutputs | None:
+        """The step that wrote the last token of each text in the text's row, if there is one."""
+        step = self.texts[0].step
+        for row, text in enumerate(self.texts):
+            if text.step is not step or text.row != row:
+                return None
+        return step
+
+    def last_tokens(self) -> list[LatestToken]:
+        """The last token of each text."""
+        return [LatestToken(0, t.step, t.row) if t.unread else LatestToken(t.tokens[-1]) for t in self.texts]
 
     def ids(self) -> torch.Tensor:
         """The new tokens, padded on the left."""

@@ -76,8 +76,9 @@ class Scheduler:
         most = self.ahead if self.pools.cached else 1
         fill, decode = list[TextInProgress](), list[TextInProgress]()
         for text in self.active:
-            if text.unread < most and text.is_idle:
-                (decode if text.decodes else fill).append(text)
+            if text.running or text.unread >= most or (text.unread and text.written >= text.ahead):
+                continue
+            (decode if text.written == text.length + 1 else fill).append(text)
         fill.sort(key=attrgetter("due"))
         decode.sort(key=attrgetter("served"))  # or one group would go on alone
         batch = next((made for some in self._in_turn(fill, decode) if (made := self._batch(some)) is not None), None)
@@ -94,16 +95,9 @@ class Scheduler:
 
         Returns the texts whose next token the batch writes, with its row: `read` is called with each, then `all_read`.
         """
-        told: list[tuple[TextInProgress, int]] = []
-        for row, text, count in self._landed(batch):
-            text.failures = 0
-            writes = count == text.new
-            text.advance(self.pools, count)
-            if writes:
-                text.wrote(step, row)
-                told.append((text, row))
         self.unread += 1
-        return told
+        pools = self.pools
+        return [(text, row) for row, text, count in self._landed(batch) if text.computed(pools, count, step, row)]
 
     def all_read(self, took: float = 0.0) -> None:
         """The host knows the tokens of the oldest batch that was unread, `took` seconds after those of the one before.
@@ -180,7 +174,7 @@ class Scheduler:
 
     def _batch(self, idle: list[TextInProgress]) -> TextBatch | None:
         """As many of these texts as a batch takes, each with room for its new tokens."""
-        first = idle[: self._share] if idle and idle[0].decodes else ()
+        first = idle[: self._share] if idle and idle[0].new == 1 else ()
         if first and self.together == "any" and all(text.goes_on for text in first):  # as nearly always
             return TextBatch(tuple(first), (1,) * len(first))
         texts: list[TextInProgress] = []

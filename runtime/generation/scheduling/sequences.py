@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
 from runtime.generation.continuation import Continuation
 from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
-from runtime.generation.outputs import LatestToken, StepOutputs
+from runtime.generation.outputs import StepOutputs
 from runtime.generation.scheduling.pages import TRASH, Pages, prefixes_of
 from runtime.manifest.manifest import Generation
 
@@ -78,34 +79,30 @@ class TextInProgress:
     media: TextMedia | None = None  # what stands before it, which its first step takes with the whole prompt
     running: bool = False  # in a batch of which nothing is known yet
     unread: int = 0  # tokens that the stages have written, and the host has not read
-    latest: LatestToken = LatestToken()  # the last of these
+    step: StepOutputs | None = None  # that wrote its last token, if one did ...
+    row: int = 0  # ... and the row of that
     admitted: bool = False  # whether it has pages
     moves: int = 0  # changes of its pages, and of its slot
     served: int = 0  # the number of the last batch that it was in
     due: int = 0  # tokens of prompts that are computed once its own are, if none overtakes it
     failures: int = 0  # batches in a row that failed
+    written: int = field(init=False)  # its tokens, those included that are not read yet
     _prefixes: list[bytes] = field(default_factory=list)
     _named: int = 0  # pages that others may share
     _grown: int = 0  # tokens of which it has all pages
 
-    @property
-    def written(self) -> int:
-        """The number of its tokens, those included that are not read yet."""
-        return len(self.tokens) + self.unread
+    def __post_init__(self) -> None:
+        self.written = len(self.tokens)
 
     @property
     def new(self) -> int:
         """The number of tokens that the pools do not hold."""
-        return len(self.tokens) + self.unread - self.length
+        return self.written - self.length
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether its next step can be ordered: of tokens that are not read, if those have no say in it."""
-        if self.running or not self.unread:
-            return not self.running
-        options = self.options  # `room` by another name: each text is asked for each batch
-        most = self.continuation.prompt_tokens + options.new
-        return not options.reads_tokens and len(self.tokens) + self.unread < most
+    @cached_property
+    def ahead(self) -> int:
+        """The number of its tokens from which on no step is ordered before they are read: they may have a say in it."""
+        return 0 if self.options.reads_tokens else self.continuation.prompt_tokens + self.options.new
 
     @property
     def room(self) -> int:
@@ -121,11 +118,6 @@ class TextInProgress:
     def looks(self) -> bool:
         """Whether its next step takes media."""
         return self.media is not None and not self.length
-
-    @property
-    def decodes(self) -> bool:
-        """Whether one token is new: the last one that was written, or the prompt's."""
-        return len(self.tokens) + self.unread == self.length + 1
 
     @property
     def goes_on(self) -> bool:
@@ -171,28 +163,33 @@ class TextInProgress:
         self._grown = _pages(length, pools.page) * pools.page
         return True
 
-    def advance(self, pools: Pools, count: int) -> None:
+    def computed(self, pools: Pools, count: int, step: StepOutputs, row: int) -> bool:
+        """A step has taken `count` of its new tokens, in a row.  Returns whether it writes the next one."""
+        self.failures = 0
+        writes = count == self.written - self.length
+        if pools.cached:
+            self._advance(pools, count)
+        if writes:
+            self.written += 1
+            self.unread += 1
+            self.step, self.row = step, row
+        return writes
+
+    def _advance(self, pools: Pools, count: int) -> None:
         """The pools hold `count` more tokens: full pages may be shared now, those behind the window are free."""
-        if not pools.cached:
-            return
         self.length += count
-        if self.length >= self._names_from(pools):
+        if self.length % pools.page < count:
             self._name_pages(pools)
         while self.window_pages and (self.left + 1) * pools.page <= self.length - pools.window + 1:
             pools.sliding.give([self.window_pages.pop(0)])
             self.left += 1
             self.moves += 1
 
-    def wrote(self, step: StepOutputs, row: int) -> None:
-        """The stages write its next token."""
-        self.unread += 1
-        self.latest = LatestToken(0, step, row)
-
     def read(self, pools: Pools, token: int) -> None:
         """The first of its unread tokens is known."""
         self.unread -= 1
         self.tokens.append(token)
-        if len(self.tokens) >= self._names_from(pools):
+        if len(self.tokens) % pools.page == 0:
             self._name_pages(pools)
 
     def _name_pages(self, pools: Pools) -> None:
@@ -202,15 +199,6 @@ class TextInProgress:
             for i in range(self._named, full):
                 pools.full.name(self.pages[i], self.prefixes(pools)[i])
             self._named = full
-
-    def _names_from(self, pools: Pools) -> int:
-        """The tokens with which there may be one page more that others may share."""
-        return (self._named + 1) * pools.page
-
-    @property
-    def last(self) -> LatestToken:
-        """Its last token."""
-        return self.latest if self.unread else LatestToken(self.tokens[-1])
 
     def begin(self, pools: Pools) -> None:
         """Take over the pages that hold its first tokens already, so that at least one token stays to be computed."""

@@ -11,7 +11,9 @@ from transformers.generation import logits_process as t
 from runtime.errors import InputError
 from runtime.generation.continuation import Continuation
 from runtime.generation.options import text_options
-from runtime.generation.scheduling.sequences import TextInProgress
+from runtime.generation.outputs import StepOutputs
+from runtime.generation.scheduling.scheduler import Scheduler
+from runtime.generation.scheduling.sequences import Pools, TextInProgress
 from runtime.generation.token_rules import TokenRules
 from runtime.manifest.manifest import Generation
 
@@ -64,9 +66,12 @@ def test_what_a_checkpoint_says_holds_unless_a_call_says_otherwise() -> None:
 def test_steps_run_ahead_of_tokens_that_have_no_say() -> None:
     ahead = {"min_new_tokens": 3, "forced_eos_token_id": 8, "bad_words_ids": [[4]]}
     for options, runs in ((ahead, True), ({"no_repeat_ngram_size": 2}, False), ({"bad_words_ids": [[4, 5]]}, False)):
-        one = text([5], **options)
-        one.unread = 1
-        assert one.is_idle is runs
+        one, scheduler = text([5], **options), Scheduler(Pools.of(TERMS), 1)
+        scheduler.add(one)
+        batch = scheduler.next_batch()
+        assert batch is not None
+        scheduler.computed(batch, StepOutputs(torch.zeros(1), torch.zeros(1)))
+        assert (scheduler.next_batch() is not None) is runs
 
 
 @pytest.mark.parametrize(
