@@ -11,5 +11,6 @@ module_state  buffers and `.data` that forward assigns, and modules that it conv
 types_of_nodes  the types of recorded tensors, kept in less time
 final_states  the states of an LSTM, which torch 2.11 traces in another shape
 padding       nn.TransformerEncoder under a padding mask, as in inference
-recording     the export, read as a graph
+flat_model    the model as a function of a flat list, and what a run of it shows
+recording     the export of that, read as a graph
 """

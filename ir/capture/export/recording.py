@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
@@ -15,26 +15,20 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.fx._lazy_graph_module import _use_lazy_graph_module
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
-from torch.utils._pytree import TreeSpec
 
-from ir.autocast import autocast_as_around, autocast_is_on, without_autocast
+from ir.autocast import autocast_is_on, without_autocast
 from ir.capture.diagnosis import NotExported, explain
-from ir.capture.export.ambient import ambient_questions
-from ir.capture.export.derivatives import derivatives_seen
-from ir.capture.export.example import Example, layout_of, slotted
+from ir.capture.export.example import Example, layout_of
 from ir.capture.export.final_states import states_in_their_shape
-from ir.capture.export.fixed.known_values import fixed_buffers, has_fixed_values, known_values
-from ir.capture.export.fixed.origins import Origin, Origins, OriginTrace
-from ir.capture.export.gradient_hooks import gradient_hooks_seen
+from ir.capture.export.fixed.known_values import has_fixed_values, known_values
+from ir.capture.export.fixed.origins import Origins
+from ir.capture.export.flat_model import Flat, ModelAsItIs, Seen
 from ir.capture.export.meta_weights import without_memory
-from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
-from ir.capture.export.padding import padded_as_in_inference
-from ir.capture.export.tracing_questions import look_up_questions, tracing_questions
+from ir.capture.export.tracing_questions import look_up_questions
 from ir.capture.export.types_of_nodes import types_without_functions
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
-from ir.capture.program.gradients import GradMode, detach_what_leaves
+from ir.capture.program.gradients import detach_what_leaves
 from ir.capture.program.in_place.functional import functional_form, needs_functional_form
 from ir.capture.program.in_place.mutation import (
     inputs_written,
@@ -54,18 +48,14 @@ from ir.capture.repeats.numbering import LayerRepeats, repeats_of
 from ir.capture.repeats.template import InDoubt
 from ir.capture.sizes.counts import hold_assertions
 from ir.capture.sizes.dynamic import export_spec, widen
-from ir.capture.sizes.iterated import computed, iterated_as_one
 from ir.capture.sizes.questions import Question, about_squeezes, watched
 from ir.capture.sizes.symbols import read_sizes
 from ir.capture.source_lines.stack_traces import stack_traces_of_forwards
 from ir.capture.source_lines.variables import watched_variables
-from ir.capture.unregistered_state.places import changed, newly_held
-from ir.capture.unregistered_state.places import leaves as held_by
 from ir.capture.unregistered_state.restoring import as_they_were
 from ir.errors import CaptureError
 from ir.graph import Graph
-from ir.location import Where
-from ir.objects.signature import Signature, Slot, Tree, call, flatten, names
+from ir.objects.signature import Signature, Slot, Tree, names
 from ir.objects.zeros import copied
 from ir.process.patching import PATCHING
 
@@ -99,6 +89,22 @@ class Recording:
         if self.repeats is None:
             return self
         return replace(self, graph=with_all_layers(self.graph, self.repeats, self.read), repeats=None)
+
+    def noted(self, seen: Seen) -> Recording:
+        """The recording with what forward changed while it was recorded, and notes on it."""
+        changed = tuple(dict.fromkeys((*self.changed, *seen.changed)))
+        frozen, filled = (tuple(dict.fromkeys(names)) for names in (seen.frozen, seen.filled))
+        notes = dict.fromkeys((*seen.notes, *seen.gradients.notes))
+        return replace(
+            self,
+            graph=replace(self.graph, notes=(*self.graph.notes, *notes)),
+            frozen=frozen,
+            filled=filled,
+            changed=changed,
+            asked=seen.asked,
+            asked_about=frozenset(seen.asked_about),
+            joined=tuple(sorted(seen.joined)),
+        )
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ class _UntoldError(Exception):
 def _record(example: Example, once: LayersOnce) -> Recording:
     flat = Flat(example, once)
     try:
-        return flat.noted(recorded(flat, example, lambda program: flat.seen.returns[-1], once=once))
+        return recorded(flat, example, lambda program: flat.seen.returns[-1], once=once).noted(flat.seen)
     except CaptureError as e:
         if flat.seen.untold:
             raise _UntoldError from e
@@ -156,7 +162,7 @@ def record_strictly(example: Example) -> Recording:
     """Record by strict export: TorchDynamo reads the model's bytecode, and so follows it through numpy."""
     if autocast_is_on():
         raise NotExported("autocast around the model is not recorded from bytecode")
-    return recorded(_Whole(example), example, _returned, strict=True)
+    return recorded(ModelAsItIs(example), example, _returned, strict=True)
 
 
 def recorded(
@@ -182,134 +188,6 @@ def recorded(
         graph = with_own_results(with_stated_dtypes(graph))
     graph = replace(graph, layouts=layouts, notes=(*graph.notes, *exported.notes))
     return Recording(graph, sizes.questions, changed=tuple(changed), repeats=exported.repeats, read=read)
-
-
-@dataclass
-class _Seen:
-    """Results of a run, in an object of our own: torch.export undoes what forward assigns to a module or its lists."""
-
-    returns: list[Tree] = field(default_factory=list)  # the containers of the results, of each run
-    frozen: list[str] = field(default_factory=list)
-    filled: list[str] = field(default_factory=list)
-    changed: list[str] = field(default_factory=list)
-    gradients: GradMode = field(default_factory=GradMode)
-    origins: OriginTrace = field(default_factory=OriginTrace)
-    notes: list[str] = field(default_factory=list)
-    derivatives: list[Where] = field(default_factory=list)  # lines that take them
-    asked: bool = False
-    untold: bool = False  # whether a question for the export alone got the answer of a plain call
-    asked_about: set[Origin] = field(default_factory=set)
-    joined: set[str] = field(default_factory=set)
-
-    def ask(self, tensor: torch.Tensor | None, untold: bool) -> None:
-        self.asked = True
-        self.untold |= untold
-        if tensor is not None:
-            self.asked_about |= self.origins.of(tensor)
-
-    def note_joined(self, size: Any) -> None:
-        """Note a size along which a tensor was taken apart and joined again."""
-        self.joined |= {origin.name for origin in self.origins.of_size(size)}
-
-
-_RETURNED = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)  # results that a program makes
-
-
-class Flat(nn.Module):
-    """The model as a function from a flat list of tensors to a flat list of tensors and sizes."""
-
-    def __init__(self, example: Example, once: LayersOnce | None = None) -> None:
-        super().__init__()
-        self.m = example.model
-        self._example = example
-        self._once = once or LayersOnce({})
-        self.seen = _Seen()
-
-    def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
-        self._once.begin()
-        before = held_by(self.m)
-        arguments = self._example.arguments.fill(tensors)
-        given = {name: flatten(value) for name, value in arguments.items()}
-        padded = padded_as_in_inference(self.seen.notes.append)
-        with ExitStack() as contexts:
-            for context in (data_as_itself(), padded, converted_for_the_call(self.m), self._origins(tensors)):
-                contexts.enter_context(context)
-            for context in (gradient_hooks_seen(self.seen.notes.append), ambient_questions(self.seen.notes.append)):
-                contexts.enter_context(context)
-            leaves = contexts.enter_context(written_in_place(self.m))
-            contexts.enter_context(fixed_buffers(self.m, self._example.buffers))
-            contexts.enter_context(self.seen.gradients.watched())
-            contexts.enter_context(derivatives_seen(self.seen.derivatives.append))
-            contexts.enter_context(tracing_questions(self.seen.ask, self._example))
-            contexts.enter_context(autocast_as_around())
-            if self._example.joins:
-                contexts.enter_context(iterated_as_one(self.seen.note_joined))
-            result = call(self.m, self._example.parameters, arguments)
-            results, spec = flatten(result)
-            leaves.extend(map(computed, results))
-        self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
-        after = held_by(self.m)
-        self.seen.frozen += changed(before, after, self.m.parameters())
-        self.seen.filled += newly_held(before, after)
-        kept = [leaf for leaf in leaves if isinstance(leaf, _RETURNED)]
-        if any(not isinstance(number, torch.Tensor) and free_unbacked_symbols(number) for number in kept):
-            raise NotExported("the model returns a number that values decide", advice="return it as a tensor")
-        self.seen.returns.append(slotted(leaves, spec, _RETURNED))
-        return kept
-
-    def _origins(self, tensors: Sequence[torch.Tensor]) -> AbstractContextManager[None]:
-        """Follow what is made of the inputs, their sizes, the buffers and the parameters."""
-        given = zip(names(self._example.arguments), tensors, self._example.marks, strict=True)
-        for name, tensor, dims in given:
-            self.seen.origins.start(tensor, Origin("input", name))
-            for dim, mark in dims.items():
-                self.seen.origins.start_size(tensor.shape[dim], mark.name)
-        for name, buffer in self.m.named_buffers():
-            self.seen.origins.start(buffer, Origin("buffer", name))
-        for parameter in self.m.parameters():
-            self.seen.origins.start(parameter, Origin("parameter"))
-        return self.seen.origins.watched()
-
-    def noted(self, recording: Recording) -> Recording:
-        """A recording of this module, with what forward changed while it was recorded, and notes on it."""
-        changed = tuple(dict.fromkeys((*recording.changed, *self.seen.changed)))
-        frozen, filled = (tuple(dict.fromkeys(names)) for names in (self.seen.frozen, self.seen.filled))
-        notes = dict.fromkeys((*self.seen.notes, *self.seen.gradients.notes))
-        graph = replace(recording.graph, notes=(*recording.graph.notes, *notes))
-        return replace(
-            recording,
-            graph=graph,
-            frozen=frozen,
-            filled=filled,
-            changed=changed,
-            asked=self.seen.asked,
-            asked_about=frozenset(self.seen.asked_about),
-            joined=tuple(sorted(self.seen.joined)),
-        )
-
-
-def _refilled(before: tuple[list[Any], TreeSpec], argument: Any) -> bool:
-    """Whether the containers of an argument hold something else than before."""
-    leaves, spec = flatten(argument)
-    return spec != before[1] or any(a is not b for a, b in zip(before[0], leaves, strict=True))
-
-
-def _is_in(argument: Any, result: Any) -> bool:
-    """Whether the model returns an argument, alone or in a container."""
-    inside = result.values() if isinstance(result, Mapping) else result if isinstance(result, (list, tuple)) else ()
-    return argument is result or any(argument is value for value in inside)
-
-
-class _Whole(nn.Module):
-    """The model as a function of a flat list of tensors that returns the model's own containers."""
-
-    def __init__(self, example: Example) -> None:
-        super().__init__()
-        self.m = example.model
-        self._example = example
-
-    def forward(self, tensors: list[torch.Tensor]) -> Any:
-        return call(self.m, self._example.parameters, self._example.arguments.fill(tensors))
 
 
 def _keep_values(program: ExportedProgram) -> None:
@@ -355,40 +233,58 @@ def quiet() -> Iterator[None]:
 
 def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -> _Exported:
     look_up_questions()
-    tensors, marks = widen(example.tensors, example.marks), example.marks
+    tensors = widen(example.tensors, example.marks)
     with watched() as questions:
         try:
             with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
-                args = ([t.detach().clone() for t in tensors],)
-                watch = nullcontext(Layouts()) if strict else layouts_watched()  # TorchDynamo would trace the patches
-                traced = stack_traces_of_forwards(), watched_variables()
-                contexts = *traced, states_in_their_shape(), known_values(example), types_without_functions()
-                with ExitStack() as watching:
-                    for context in (*contexts, once.watched(example.model)):
-                        watching.enter_context(context)
-                    layouts = watching.enter_context(watch)
-                    watching.enter_context(_use_lazy_graph_module(not strict))
-                    program = torch.export.export(flat, args, dynamic_shapes=(export_spec(marks),), strict=strict)
-                refuse_overlapping_writes(program.graph.nodes)
-                refuse_exchanged_memory(program.graph.nodes)
-                notes = tuple(dict.fromkeys((*layouts.notes(program), *notes_on_order(program.graph.nodes))))
-                copies = list(about_copies(program))
-                written = inputs_written(program)
-                detach_what_leaves(program)
-                _keep_values(program)
-                hold_assertions(program.graph)
-                if has_fixed_values(example):
-                    fold_known(program)
-                make_stores_functional(program)
-                asked = (*questions, *about_squeezes(program), *copies)
-                repeats = repeats_of(once, program)
-                renamed = needs_functional_form(program)
-                if repeats is not None and (renamed or notes):
-                    raise InDoubt("the model changes what it holds" if renamed else notes[0])
-                return _Exported(functional_form(program) if renamed else program, asked, notes, written, repeats)
+                program, layouts = _program(flat, tensors, example, strict, once)
+                return _without_in_place(program, layouts, questions, has_fixed_values(example), once)
         except InDoubt:
             raise
         except Exception as e:
             if once.doubt is not None:
                 raise InDoubt(once.doubt[1]) from e
-            raise explain(e, example.model, marks, names(example.arguments), questions) from e
+            raise explain(e, example.model, example.marks, names(example.arguments), questions) from e
+
+
+def _program(
+    flat: nn.Module, tensors: Sequence[torch.Tensor], example: Example, strict: bool, once: LayersOnce
+) -> tuple[ExportedProgram, Layouts]:
+    """The program of a call with copies of `tensors`, as torch exports it, and the layouts that were seen meanwhile."""
+    args = ([t.detach().clone() for t in tensors],)
+    watch = nullcontext(Layouts()) if strict else layouts_watched()  # TorchDynamo would trace the patches
+    traced = stack_traces_of_forwards(), watched_variables()
+    contexts = *traced, states_in_their_shape(), known_values(example), types_without_functions()
+    with ExitStack() as watching:
+        for context in (*contexts, once.watched(example.model)):
+            watching.enter_context(context)
+        layouts = watching.enter_context(watch)
+        watching.enter_context(_use_lazy_graph_module(not strict))
+        spec = (export_spec(example.marks),)
+        return torch.export.export(flat, args, dynamic_shapes=spec, strict=strict), layouts
+
+
+def _without_in_place(
+    program: ExportedProgram, layouts: Layouts, questions: Sequence[Question], fixed: bool, once: LayersOnce
+) -> _Exported:
+    """The program without operators that change tensors in place; with values `fixed`, what is known is folded.
+
+    Raises InDoubt where layers of which one was recorded are not all like it.
+    """
+    refuse_overlapping_writes(program.graph.nodes)
+    refuse_exchanged_memory(program.graph.nodes)
+    notes = tuple(dict.fromkeys((*layouts.notes(program), *notes_on_order(program.graph.nodes))))
+    copies = list(about_copies(program))
+    written = inputs_written(program)
+    detach_what_leaves(program)
+    _keep_values(program)
+    hold_assertions(program.graph)
+    if fixed:
+        fold_known(program)
+    make_stores_functional(program)
+    asked = (*questions, *about_squeezes(program), *copies)
+    repeats = repeats_of(once, program)
+    renamed = needs_functional_form(program)
+    if repeats is not None and (renamed or notes):
+        raise InDoubt("the model changes what it holds" if renamed else notes[0])
+    return _Exported(functional_form(program) if renamed else program, asked, notes, written, repeats)

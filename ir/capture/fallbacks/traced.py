@@ -16,7 +16,8 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 
 from ir.capture.diagnosis import explain
 from ir.capture.export.example import Example
-from ir.capture.export.recording import Flat, Recording, quiet, recorded
+from ir.capture.export.flat_model import Flat
+from ir.capture.export.recording import Recording, quiet, recorded
 from ir.capture.sizes.dynamic import widen
 from ir.capture.source_lines.variables import watched_variables
 from ir.capture.unregistered_state.restoring import as_they_were
@@ -32,7 +33,7 @@ def record_traced(example: Example) -> Recording:
     except Exception as e:
         raise explain(e, example.model, example.marks, names(example.arguments), ()) from e
     recording = recorded(_Traced(example.model, traced), example, lambda program: flat.seen.returns[-1], detaches=False)
-    return flat.noted(recording)
+    return recording.noted(flat.seen)
 
 
 def _trace(flat: Flat, example: Example) -> fx.GraphModule:

@@ -1,0 +1,143 @@
+"""The model as a function of a flat list of tensors, which torch.export records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.utils._pytree import TreeSpec
+
+from ir.autocast import autocast_as_around
+from ir.capture.diagnosis import NotExported
+from ir.capture.export.ambient import ambient_questions
+from ir.capture.export.derivatives import derivatives_seen
+from ir.capture.export.example import Example, slotted
+from ir.capture.export.fixed.known_values import fixed_buffers
+from ir.capture.export.fixed.origins import Origin, OriginTrace
+from ir.capture.export.gradient_hooks import gradient_hooks_seen
+from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
+from ir.capture.export.padding import padded_as_in_inference
+from ir.capture.export.tracing_questions import tracing_questions
+from ir.capture.program.gradients import GradMode
+from ir.capture.repeats.layers import LayersOnce
+from ir.capture.sizes.iterated import computed, iterated_as_one
+from ir.capture.unregistered_state.places import changed, newly_held
+from ir.capture.unregistered_state.places import leaves as held_by
+from ir.location import Where
+from ir.objects.signature import Tree, call, flatten, names
+
+
+@dataclass
+class Seen:
+    """Results of a run, in an object of our own: torch.export undoes what forward assigns to a module or its lists."""
+
+    returns: list[Tree] = field(default_factory=list)  # the containers of the results, of each run
+    frozen: list[str] = field(default_factory=list)
+    filled: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    gradients: GradMode = field(default_factory=GradMode)
+    origins: OriginTrace = field(default_factory=OriginTrace)
+    notes: list[str] = field(default_factory=list)
+    derivatives: list[Where] = field(default_factory=list)  # lines that take them
+    asked: bool = False
+    untold: bool = False  # whether a question for the export alone got the answer of a plain call
+    asked_about: set[Origin] = field(default_factory=set)
+    joined: set[str] = field(default_factory=set)
+
+    def ask(self, tensor: torch.Tensor | None, untold: bool) -> None:
+        self.asked = True
+        self.untold |= untold
+        if tensor is not None:
+            self.asked_about |= self.origins.of(tensor)
+
+    def note_joined(self, size: Any) -> None:
+        """Note a size along which a tensor was taken apart and joined again."""
+        self.joined |= {origin.name for origin in self.origins.of_size(size)}
+
+
+_RETURNED = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)  # results that a program makes
+
+
+class Flat(nn.Module):
+    """The model as a function from a flat list of tensors to a flat list of tensors and sizes."""
+
+    def __init__(self, example: Example, once: LayersOnce | None = None) -> None:
+        super().__init__()
+        self.m = example.model
+        self._example = example
+        self._once = once or LayersOnce({})
+        self.seen = Seen()
+
+    def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
+        self._once.begin()
+        before = held_by(self.m)
+        arguments = self._example.arguments.fill(tensors)
+        given = {name: flatten(value) for name, value in arguments.items()}
+        padded = padded_as_in_inference(self.seen.notes.append)
+        with ExitStack() as contexts:
+            for context in (data_as_itself(), padded, converted_for_the_call(self.m), self._origins(tensors)):
+                contexts.enter_context(context)
+            for context in (gradient_hooks_seen(self.seen.notes.append), ambient_questions(self.seen.notes.append)):
+                contexts.enter_context(context)
+            leaves = contexts.enter_context(written_in_place(self.m))
+            contexts.enter_context(fixed_buffers(self.m, self._example.buffers))
+            contexts.enter_context(self.seen.gradients.watched())
+            contexts.enter_context(derivatives_seen(self.seen.derivatives.append))
+            contexts.enter_context(tracing_questions(self.seen.ask, self._example))
+            contexts.enter_context(autocast_as_around())
+            if self._example.joins:
+                contexts.enter_context(iterated_as_one(self.seen.note_joined))
+            result = call(self.m, self._example.parameters, arguments)
+            results, spec = flatten(result)
+            leaves.extend(map(computed, results))
+        self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
+        after = held_by(self.m)
+        self.seen.frozen += changed(before, after, self.m.parameters())
+        self.seen.filled += newly_held(before, after)
+        kept = [leaf for leaf in leaves if isinstance(leaf, _RETURNED)]
+        if any(not isinstance(number, torch.Tensor) and free_unbacked_symbols(number) for number in kept):
+            raise NotExported("the model returns a number that values decide", advice="return it as a tensor")
+        self.seen.returns.append(slotted(leaves, spec, _RETURNED))
+        return kept
+
+    def _origins(self, tensors: Sequence[torch.Tensor]) -> AbstractContextManager[None]:
+        """Follow what is made of the inputs, their sizes, the buffers and the parameters."""
+        given = zip(names(self._example.arguments), tensors, self._example.marks, strict=True)
+        for name, tensor, dims in given:
+            self.seen.origins.start(tensor, Origin("input", name))
+            for dim, mark in dims.items():
+                self.seen.origins.start_size(tensor.shape[dim], mark.name)
+        for name, buffer in self.m.named_buffers():
+            self.seen.origins.start(buffer, Origin("buffer", name))
+        for parameter in self.m.parameters():
+            self.seen.origins.start(parameter, Origin("parameter"))
+        return self.seen.origins.watched()
+
+
+def _refilled(before: tuple[list[Any], TreeSpec], argument: Any) -> bool:
+    """Whether the containers of an argument hold something else than before."""
+    leaves, spec = flatten(argument)
+    return spec != before[1] or any(a is not b for a, b in zip(before[0], leaves, strict=True))
+
+
+def _is_in(argument: Any, result: Any) -> bool:
+    """Whether the model returns an argument, alone or in a container."""
+    inside = result.values() if isinstance(result, Mapping) else result if isinstance(result, (list, tuple)) else ()
+    return argument is result or any(argument is value for value in inside)
+
+
+class ModelAsItIs(nn.Module):
+    """The model as a function of a flat list of tensors that returns the model's own containers."""
+
+    def __init__(self, example: Example) -> None:
+        super().__init__()
+        self.m = example.model
+        self._example = example
+
+    def forward(self, tensors: list[torch.Tensor]) -> Any:
+        return call(self.m, self._example.parameters, self._example.arguments.fill(tensors))
