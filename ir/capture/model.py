@@ -30,7 +30,7 @@ from ir.capture.export.gradient_hooks import notes_on_hooked
 from ir.capture.export.recording import ONE_BY_ONE, Gap, Recording
 from ir.capture.fallbacks.ways import Way, noted, record_somehow
 from ir.capture.holdable import require_carried, require_holdable, require_storable
-from ir.capture.repeats.template import InDoubt
+from ir.capture.repeats.call_recorder import InDoubt
 from ir.capture.sizes.allowed import guard_notes
 from ir.capture.sizes.dynamic import (
     DynamicShapes,

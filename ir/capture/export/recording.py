@@ -42,10 +42,10 @@ from ir.capture.program.layouts import Layouts, about_copies, layouts_watched
 from ir.capture.program.reader import Read, read_program
 from ir.capture.program.returned import changed_inputs
 from ir.capture.repeats.alike import alike_modules
+from ir.capture.repeats.call_recorder import InDoubt
 from ir.capture.repeats.expanded import with_all_layers
 from ir.capture.repeats.layers import LayersOnce
 from ir.capture.repeats.numbering import LayerRepeats, repeats_of
-from ir.capture.repeats.template import InDoubt
 from ir.capture.sizes.counts import hold_assertions
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, about_squeezes, watched

@@ -6,12 +6,15 @@ later one the layer's own code runs beside the template: as long as it calls the
 tensors, it is given the template's results without anything being recorded.  Where it does something else, all is
 recorded in full.
 
-alike      the modules of a model that may be of one kind
-kept       tensors that a layer leaves in objects that it is given
-template   what a call of a layer did, and a later call beside it
-again      the operator that stands for a later call in an export
-layers     an export in which the layers are watched
-constants  the tensors of numbers in the code of layers
-numbering  the names that torch gives the nodes of a full export
-expanded   the graph with the template's nodes in place of each such operator
+alike          the modules of a model that may be of one kind
+kept           tensors that a layer leaves in objects that it is given
+call_recorder  a call of a layer, noted function by function
+holders        what else holds the tensors that a call made, or lies in their memory
+template       what a call of a layer did
+replay         a later call beside a template
+again          the operator that stands for a later call in an export
+layers         an export in which the layers are watched
+constants      the tensors of numbers in the code of layers
+numbering      the names that torch gives the nodes of a full export
+expanded       the graph with the template's nodes in place of each such operator
 """

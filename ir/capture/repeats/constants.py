@@ -10,8 +10,8 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from ir.capture.paths import clean
+from ir.capture.repeats.call_recorder import InDoubt
 from ir.capture.repeats.layers import Created, Recorded, Repeated
-from ir.capture.repeats.template import InDoubt
 
 _LIFTED = "lifted_tensor_"
 

@@ -9,9 +9,9 @@ from ir.analysis.borders import Namer
 from ir.analysis.dead_code import without_dead_code
 from ir.capture.program.reader import Read
 from ir.capture.repeats.again import AGAIN
+from ir.capture.repeats.call_recorder import InDoubt
 from ir.capture.repeats.constants import OwnConstant
 from ir.capture.repeats.numbering import Instance, LayerRepeats
-from ir.capture.repeats.template import InDoubt
 from ir.graph import Call, Constant, Graph, Node, Value, rename
 from ir.location import Frame, Where
 from ir.objects.nested import mapped

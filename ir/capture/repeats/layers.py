@@ -27,8 +27,10 @@ from ir.capture.program.in_place.mutation import memory_of, mutates, written_by
 from ir.capture.program.in_place.stores import is_store
 from ir.capture.repeats.again import AGAIN, with_results
 from ir.capture.repeats.alike import FEWEST, Alike
+from ir.capture.repeats.call_recorder import CallRecorder, InDoubt
 from ir.capture.repeats.kept import kept_in
-from ir.capture.repeats.template import CallRecorder, InDoubt, Replay, Template
+from ir.capture.repeats.replay import Replay
+from ir.capture.repeats.template import Template
 from ir.objects.containers import Opening, opening_of
 
 _ROOT = "_export_root."  # torch.export's own module around the one that it is given

@@ -11,9 +11,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx.graph import _Namespace
 
+from ir.capture.repeats.call_recorder import InDoubt
 from ir.capture.repeats.constants import OwnConstant, constants_of
 from ir.capture.repeats.layers import Created, LayersOnce, Recorded, Repeated
-from ir.capture.repeats.template import InDoubt
 
 _ITEM = "getitem"
 

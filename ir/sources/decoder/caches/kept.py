@@ -14,8 +14,8 @@ from torch.func import functional_call
 
 from ir.capture.export.recording import quiet
 from ir.capture.repeats.alike import alike_modules
+from ir.capture.repeats.call_recorder import InDoubt
 from ir.capture.repeats.layers import LayersOnce
-from ir.capture.repeats.template import InDoubt
 from ir.errors import SourceError
 from ir.objects.zeros import zeros
 
