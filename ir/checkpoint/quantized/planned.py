@@ -13,7 +13,9 @@ from torch import nn
 
 from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit, Fp4, Mxfp4Experts
 from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
-from ir.checkpoint.quantized.kinds import MethodSettings, auto_round_layout, fine_grained_block
+from ir.checkpoint.quantized.libraries.fp8 import fine_grained_block
+from ir.checkpoint.quantized.libraries.gptq import auto_round_layout
+from ir.checkpoint.quantized.libraries.scaled_codes import MethodSettings
 from ir.checkpoint.quantized.packed import Awq, Gptq, ModelOptInt4, PackedRows, TorchaoInt4
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.checkpoint.quantized.scheme import Scheme

@@ -17,7 +17,9 @@ from ir.checkpoint.formats.json_text import parsed_json
 from ir.checkpoint.names import renamed_for
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.groups import GroupedWeight, grouped, reading_weight
-from ir.checkpoint.quantized.kinds import KNOWN, SAID_BY_HEADER, MethodSettings, kinds_of
+from ir.checkpoint.quantized.libraries.kinds import KNOWN, kinds_of
+from ir.checkpoint.quantized.libraries.scaled_codes import MethodSettings
+from ir.checkpoint.quantized.libraries.torchao import SAID_BY_HEADER
 from ir.checkpoint.quantized.transposed import Transposed, lies_across
 from ir.checkpoint.tensors import Held, Stored, Tensorlike
 from ir.errors import SourceError

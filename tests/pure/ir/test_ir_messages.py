@@ -27,7 +27,7 @@ from ir.capture.program.result_types import Types
 from ir.checkpoint.checkpoint import check_weights
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.formats.pickled import unpickled
-from ir.checkpoint.quantized import kinds
+from ir.checkpoint.quantized.libraries import bitsandbytes, compressed_tensors, torchao
 from ir.decoding import Decoding
 from ir.errors import CaptureError, PlanError, SourceError
 from ir.machine.host import named_cluster
@@ -140,20 +140,20 @@ def read(tensor: Tensor) -> Any:
 @pytest.mark.parametrize(
     ("of", "parts", "message"),
     [
-        (kinds._packed, {"codes": torch.zeros(2, 4).int()}, "packed weights have no `weight_shape`"),
+        (compressed_tensors._packed, {"codes": torch.zeros(2, 4).int()}, "packed weights have no `weight_shape`"),
         (
-            kinds._packed,
+            compressed_tensors._packed,
             {"codes": torch.zeros(2, 40).int(), "shape": torch.tensor([2, 42])},
             "packed weights are read if they have 2 to 8 bits; save the model so",
         ),
-        (kinds._eight_bit, {"format": torch.tensor(2)}, "bitsandbytes' weights in a GPU's order are not read"),
+        (bitsandbytes._eight_bit, {"format": torch.tensor(2)}, "bitsandbytes' weights in a GPU's order are not read"),
         (
-            kinds._torchao,
+            torchao._torchao,
             {"codes": torch.zeros(2), "scale": torch.zeros(2)},
             "torchao's weights are read if they are int4, int8 or float8",
         ),
         (
-            kinds._for_one_kernel,
+            torchao._for_one_kernel,
             {},
             "torchao's int4 weights that are shuffled for one kernel are not read; save",
         ),

@@ -1,0 +1,81 @@
+"""Weights of GPTQ, of AWQ, and of AutoRound, which packs them as one of these."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from ir.checkpoint.quantized.groups import Sources, Suffixes
+from ir.checkpoint.quantized.libraries.packed_numbers import bits_that_fit, groups_of_columns
+from ir.checkpoint.quantized.libraries.scaled_codes import Kinds, MethodSettings
+from ir.checkpoint.quantized.packed import Awq, Gptq
+from ir.checkpoint.quantized.scheme import Scheme
+from ir.checkpoint.tensors import Held
+from ir.errors import SourceError
+
+_QWEIGHT = Suffixes(
+    ".qweight", ".weight", {"codes": ".qweight", "zeros": ".qzeros", "scale": ".scales"}, {"g_idx": ".g_idx"}
+)
+
+
+def gptq_kinds(settings: MethodSettings) -> Kinds:
+    """The kinds of GPTQ.  Raises SourceError for a form that is not read."""
+    bits = int(settings.get("bits", 4))
+    named = settings.get("checkpoint_format") or settings.get("format") or "gptq"
+    form = "marlin" if settings.get("is_marlin_format") else str(named)
+    if not 2 <= bits <= 8 or form not in ("gptq", "gptq_v2"):
+        raise SourceError(f"GPTQ of {bits} bits as {form} is not read; 2 to 8 bits as gptq or gptq_v2 are")
+    return {_QWEIGHT: partial(_gptq_weight, bits, int(settings.get("group_size") or -1), form == "gptq")}
+
+
+def _gptq_weight(bits: int, size: int, zeros_less_one: bool, parts: Sources) -> tuple[Scheme, Sources]:
+    """Without the groups of the columns, where these are next to each other and divide the columns.
+
+    Layers may have other bits than the settings say: GPTQModel's `dynamic`.
+    """
+    bits = bits_that_fit(parts["zeros"].shape[1], parts["scale"].shape[1], bits)
+    if not bits:
+        raise SourceError("layers in GPTQ are read if each has 2 to 8 bits; save the model so")
+    scheme, groups = Gptq(bits, zeros_less_one), parts["scale"].shape[0]
+    columns = parts["codes"].shape[0] * 32 // bits
+    if "g_idx" not in parts and size > 0 and columns != size * groups == size * -(-columns // size):
+        return scheme, {**parts, "g_idx": Held((torch.arange(columns) // size).to(torch.int32))}
+    if "g_idx" in parts:
+        group = groups_of_columns(parts, groups)
+        size = -(-len(group) // parts["scale"].shape[0])
+        if torch.equal(group, torch.arange(len(group)) // size) and len(group) == size * parts["scale"].shape[0]:
+            return scheme, {name: part for name, part in parts.items() if name != "g_idx"}
+    return scheme, parts
+
+
+def awq_kinds(settings: MethodSettings) -> Kinds:
+    """The kinds of AWQ.  Raises SourceError for a form that is not read."""
+    form = str(settings.get("version") or settings.get("format") or "gemm").lower()
+    if form != "gemm" or int(settings.get("bits", settings.get("w_bit", 4))) != 4:
+        raise SourceError(f"AWQ in the format {form} is not read, of 4 bits in gemm it is; save the model so")
+    return {_QWEIGHT: lambda parts: (Awq(), {name: part for name, part in parts.items() if name != "g_idx"})}
+
+
+def auto_round_layout(settings: MethodSettings) -> tuple[str, MethodSettings]:
+    """The method in whose layout AutoRound packs weights, gptq or awq, and the settings that mean the same there.
+
+    Raises SourceError for other layouts.
+    """
+    form, kind = str(settings.get("packing_format") or settings.get("backend")), settings.get("data_type") or "int"
+    wide = int(settings.get("act_bits") or 16)
+    if kind != "int" or wide <= 8:
+        raise SourceError(
+            f"AutoRound's weights of {kind}, or for activations of {wide} bits, are not read; export the "
+            "model as int, for activations of 16 bits"
+        )
+    if "awq" in form:
+        return "awq", {"bits": settings.get("bits", 4), "group_size": settings.get("group_size", 128)}
+    zeros = "gptq" if "gptq" in form and "gptqmodel" not in form else "gptq_v2"
+    return "gptq", {**settings, "checkpoint_format": zeros}
+
+
+def auto_round_kinds(settings: MethodSettings) -> Kinds:
+    """The kinds of AutoRound: those of the method in whose layout it packs weights."""
+    method, same = auto_round_layout(settings)
+    return awq_kinds(same) if method == "awq" else gptq_kinds(same)

@@ -1,0 +1,57 @@
+"""Weights of ModelOpt."""
+
+from __future__ import annotations
+
+import torch
+
+from ir.checkpoint.quantized.groups import Sources, Suffixes
+from ir.checkpoint.quantized.libraries.scaled_codes import SCALE, Kinds, MethodSettings, scaled_codes, smoothed_scheme
+from ir.checkpoint.quantized.packed import ModelOptInt4
+from ir.checkpoint.quantized.scheme import Scheme
+from ir.errors import SourceError
+
+_LAYER = Suffixes(
+    ".weight_scale",
+    ".weight",
+    {"codes": ".weight", "scale": ".weight_scale"},
+    {
+        "global_scale": ".weight_scale_2",
+        "pre_scale": ".pre_quant_scale",
+        "low_rank": ".svdquant_lora_a",
+    },
+)
+
+_OF_MODELOPT = (
+    "FP8",
+    "FP8_PER_CHANNEL_PER_TOKEN",
+    "FP8_PB_WO",
+    "MXFP8",
+    "W4A16_AWQ",
+    "W4A8_AWQ",
+    "W8A16",
+    "W8A8_SQ_PER_CHANNEL",
+    "NVFP4",
+    "NVFP4_AWQ",
+    "W4A16_NVFP4",
+    "W4A8_MXFP4_FP8",
+    "W4A8_NVFP4_FP8",
+    "MIXED_PRECISION",
+)
+"""ModelOpt's algorithms whose weights are read."""
+
+
+def modelopt_kinds(settings: MethodSettings) -> Kinds:
+    """The kinds of ModelOpt.  Raises SourceError for an algorithm whose weights are not read."""
+    for algorithm in (settings, *(settings.get("quantized_layers") or {}).values()):
+        if (name := str(algorithm.get("quant_algo"))) not in _OF_MODELOPT:
+            raise SourceError(f"ModelOpt's {name} is not read; export the model as FP8 or NVFP4, or unquantized")
+    return {_LAYER: _of_layer, SCALE: scaled_codes}
+
+
+def _of_layer(parts: Sources) -> tuple[Scheme, Sources]:
+    """The weight of a layer of ModelOpt, whose inputs may be scaled."""
+    if "low_rank" in parts:
+        raise SourceError("ModelOpt's weights with a part of low rank are not read; export the model as NVFP4")
+    two_to_a_byte = parts["codes"].dtype == torch.uint8 and parts["scale"].dtype.itemsize > 1
+    scheme: Scheme = ModelOptInt4() if two_to_a_byte else scaled_codes(parts)[0]
+    return smoothed_scheme(scheme, parts)
