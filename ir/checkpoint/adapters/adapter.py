@@ -22,9 +22,9 @@ from ir.checkpoint.ties import alike_names
 from ir.errors import SourceError
 
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
-_NAMED = "|".join(part.replace("_", "(_embedding)?_", 1) for part in sorted(PARTS))
+_NAMED = "|".join(re.escape(part).replace("_", "(_embedding)?_", 1) for part in sorted(PARTS))
 _PART = re.compile(
-    rf"(?P<path>.+?)(?P<around>(\.base_layer)*)\.(token_adapter\.)?(?P<part>{_NAMED})(\.default)?"
+    rf"(?P<path>.+?)(?P<around>(\.base_layer)*)\.(token_adapter\.)?(?P<part>{_NAMED})(\.default)?(?P<nth>\.\d+)?"
     r"(\.weight|(?P<bias>\.bias))?"
 )
 _SHARED = re.compile(rf"base_model\.({'|'.join(sorted(SHARED))})(\.default)?")
@@ -85,7 +85,7 @@ class Adapter:
         base = {**tensors, **whole}
         merged, once = dict(base), bool(self.settings.get("ensure_weight_tying"))
         done = set[str]()  # of weights that have several names, each of which peft then adapts alike
-        for name, change in self._changes(model, layers, own):
+        for name, change in self._changes(model, layers, own, base):
             stored = [n for n in alike_names(name, own, base) if n in base] if name in own else []
             if not stored:
                 raise SourceError(f"{self.path} adapts {name}, which the model has no weight for")
@@ -119,7 +119,7 @@ class Adapter:
         own = own_tensors(model)
         layers, whole = self.by_layer(own)
         both = dict[str, list[str]]()
-        for name, _ in self._changes(model, layers, own) if not self.settings.get("ensure_weight_tying") else ():
+        for name, _ in self._changes(model, layers, own, {}) if not self.settings.get("ensure_weight_tying") else ():
             both[name] = alike_names(name, own, {**tensors, **whole})[1:]
         tied = [f"{name}, which is {others[0]}, too" for name, others in both.items() if others]
         return f"{self} was trained on {'; '.join(tied)}: both are changed, as peft merges it" if tied else ""
@@ -172,7 +172,8 @@ class Adapter:
             return {}
         path, (rows, columns) = name.removesuffix(".weight"), table[name].shape
         kind = nn.Embedding if layer.embedding else nn.Linear
-        of = LayerAdapter(self.path, self.settings, path, kind(columns, rows, device="meta"), layer.parts)
+        module = kind(columns, rows, device="meta")
+        of = LayerAdapter(self.path, self.settings, path, module, layer.parts, base=table)
         changes = {f"{path}.{attribute}": change for attribute, change in KINDS[self.kind].changes(of)}
         return {name: change(table[name]) for name, change in changes.items()} if changes.keys() <= table.keys() else {}
 
@@ -185,13 +186,18 @@ class Adapter:
                 shared[found[1]] = tensor
             elif (found := _PART.fullmatch(name)) is not None:
                 around = found["around"].count(".base_layer")
-                part = found["part"].replace("_embedding", "") + (found["bias"] or "")
+                part = found["part"].replace("_embedding", "") + (found["nth"] or "") + (found["bias"] or "")
                 if part not in INDICES:
                     self._require_floats(name, tensor)
                 layers[found["path"], around][part] = tensor
                 embeddings |= {found["path"]} if "_embedding" in found["part"] else set()
             else:
                 whole[_SAVED.sub(".", name)] = tensor
+        if shared and not layers:
+            raise SourceError(
+                f"{self.path} has {' and '.join(sorted(shared))} for all layers, and nothing that says which layers: "
+                "save the adapter again, with save_indices=True where its settings have that"
+            )
         found = layers.items()
         return [LayerParts(path, n, path in embeddings, {**parts, **shared}) for (path, n), parts in found], whole
 
@@ -201,13 +207,20 @@ class Adapter:
             raise SourceError(f"{self.path} has {name} in {kind}, and adapters are trained in floats; save it again")
 
     def _changes(
-        self, model: nn.Module, layers: Iterable[LayerParts], own: Mapping[str, torch.Tensor]
+        self,
+        model: nn.Module,
+        layers: Iterable[LayerParts],
+        own: Mapping[str, torch.Tensor],
+        base: Mapping[str, Tensorlike],
     ) -> Iterator[tuple[str, LayerChange]]:
-        """The change of each adapted tensor, by its name.  Raises SourceError where the layer is not of its kind."""
+        """The change of each adapted tensor, by its name, of those in `base`.
+
+        Raises SourceError where the layer is not of its kind.
+        """
         for layer in layers:
             attribute = self._attribute(layer, own)
             module = model.get_submodule(layer.path)
-            of = LayerAdapter(self.path, self.settings, layer.path, module, layer.parts, attribute)
+            of = LayerAdapter(self.path, self.settings, layer.path, module, layer.parts, attribute, base)
             for name, change in KINDS[self.kind].changes(of):
                 yield f"{layer.path}.{name}", change
 

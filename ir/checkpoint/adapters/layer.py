@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import sqrt
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -27,7 +28,8 @@ LayerChange: TypeAlias = Callable[[Tensorlike], Tensorlike]
 class LayerAdapter:
     """The tensors of an adapter for one layer.
 
-    `attribute`: the layer's parameter that they are for; "weight", unless the adapter names parameters.
+    `attribute`: the layer's parameter that they are for; "weight", unless the adapter names parameters.  `base`: the
+    tensors of the model as they are without the adapter.
     """
 
     file: Path  # the adapter's folder, for errors
@@ -36,6 +38,7 @@ class LayerAdapter:
     layer: nn.Module
     parts: Mapping[str, Tensorlike]
     attribute: str = "weight"
+    base: Mapping[str, Tensorlike] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -59,9 +62,11 @@ class LayerAdapter:
         """The factor of what is added.  Raises SourceError where the settings do not give one."""
         return scale_of(self.file, self.settings, self.key)
 
-    def retrained(self, formula: WeightFormula, base: Tensorlike) -> Retrained:
-        """A changed tensor.  Raises SourceError where the adapter's do not fit it."""
-        whole = Retrained(base, self.parts, formula)
+    def retrained(
+        self, formula: WeightFormula, base: Tensorlike, more: Mapping[str, Tensorlike] = MappingProxyType({})
+    ) -> Retrained:
+        """A changed tensor, by the adapter's and `more`.  Raises SourceError where the adapter's do not fit it."""
+        whole = Retrained(base, {**self.parts, **more}, formula)
         held = ", ".join(f"{name} {list(part.shape)}" for name, part in self.parts.items())
         try:
             fits = whole.shape_made() == tuple(base.shape)

@@ -44,7 +44,9 @@ class Retrained(LikeBase[Tensorlike]):
 
 
 def widened(part: Tensorlike, dtype: torch.dtype) -> Tensor:
-    """A tensor of an adapter, in the dtype that peft computes with for a weight of `dtype`."""
+    """A tensor of an adapter, if of floats in the dtype that peft computes with for a weight of `dtype`."""
+    if not part.dtype.is_floating_point:
+        return part.read(part.dtype)
     return part.read(torch.float64 if dtype is torch.float64 else torch.float32)
 
 

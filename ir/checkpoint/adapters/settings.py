@@ -14,13 +14,16 @@ SETTINGS = "adapter_config.json"
 
 NO_WEIGHTS = "no weights hold it; give a model file that makes peft.PeftModel.from_pretrained(model, folder)"
 
-_BY_HAND = (
+BY_HAND = (
     "merge it into the weights first: "
     "peft.PeftModel.from_pretrained(model, folder).merge_and_unload().save_pretrained(merged)"
 )
 
-_OF_INPUTS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "ADAPTION_PROMPT")
-"""Kinds that change what layers are given, and no weights."""
+_OF_INPUTS = (
+    *("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "ADAPTION_PROMPT", "CARTRIDGE"),
+    *("LILY", "POLY", "SHADOW", "XLORA"),
+)
+"""Kinds that change what layers are given, or weights by it, and so none for all inputs."""
 
 _NAMES = ("target_modules", "exclude_modules", "target_parameters", "feedforward_modules", "modules_to_save")
 """The settings that name modules or parameters: by a list, or one regular expression."""
@@ -57,7 +60,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def require_merged(folder: Path, settings: Mapping[str, Any], kinds: Iterable[str]) -> None:
     """Raise SourceError for an adapter that is of none of the kinds, or has settings whose weights are not read."""
     if fault := _not_done(settings, kinds):
-        how = NO_WEIGHTS if fault in _OF_INPUTS else _BY_HAND
+        how = NO_WEIGHTS if fault in _OF_INPUTS else BY_HAND
         raise SourceError(f"{folder} has a {fault} adapter, which is not merged: {how}")
 
 

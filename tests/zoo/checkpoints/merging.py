@@ -14,6 +14,12 @@ MATRICES = {
     "randlora_B": torch.linspace(-9, 9, 1024).sin().view(32, 8, 4),
 }
 
+NUMBERS = {"unilora_theta_d": torch.linspace(-1, 1, 5)}
+MEANS = {
+    "pvera_A": torch.linspace(-9, 9, 256).cos().view(8, 32),
+    "pvera_B": torch.linspace(-9, 9, 128).sin().view(32, 4),
+}
+
 
 def dora(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
     down, up, lengths = torch.randn(4, 32), torch.randn(32, 4), torch.rand(32)
@@ -127,6 +133,56 @@ def fourierft(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
     waves = [torch.cos(2 * pi * (i * (at // 32) + j * (at % 32)) / 32) / 1024 for at in places]
     added = sum(value * wave for value, wave in zip(given, waves, strict=True))
     return weight + added * 300, {"fourierft_spectrum": given}
+
+
+def glora(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    factors, added = torch.randn(32, 1), torch.randn(32, 1)
+    return weight + (weight * factors + added), {"glora_A.X": factors, "glora_B.X": added}
+
+
+def osf(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    rows, sizes, columns = torch.randn(32, 8), torch.rand(8), torch.randn(8, 32)
+    left, values, right = torch.linalg.svd(weight)
+    small = (left[:, 24:] * values[24:]) @ right[24:]
+    names = (f"osf_svd_params.{name}_low" for name in "USV")
+    return weight + ((rows * sizes) @ columns - small), dict(zip(names, (rows, sizes, columns), strict=True))
+
+
+def deft(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    columns, rows = torch.randn(32, 4) / 8, torch.randn(4, 32)
+    return weight + columns @ (rows * 2.0 - columns.relu().t() @ weight), {"deft_P": columns, "deft_R": rows}
+
+
+def peanut(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    down, up = torch.randn(4, 32), torch.randn(32, 4)
+    return weight + ((weight.t() @ down.t()).relu() @ up.t()).t(), {"peanut_A.weight": down, "peanut_B.weight": up}
+
+
+def waveft(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    given = torch.randn(3)
+    places = torch.randperm(1024, generator=torch.Generator().manual_seed(9))[:3]
+    added = torch.zeros(1024).index_put((places,), given * 2.0)
+    return weight + added.view(32, 32), {"waveft_spectrum": given}
+
+
+def supertuning(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    places, values = torch.tensor([3, 1000, 77], dtype=torch.int32), torch.randn(3)
+    weight.view(-1)[places.long()] += values
+    return weight, {"supertuning_indices": places, "supertuning_values": values}
+
+
+def unilora(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    places = {"A": torch.randint(0, 5, (4, 32)), "B": torch.randint(0, 5, (32, 4))}
+    scales = {side: torch.randn(at.shape) for side, at in places.items()}
+    down, up = (NUMBERS["unilora_theta_d"][places[side]] * scales[side] for side in "AB")
+    parts = {f"unilora_indices_{side}": at for side, at in places.items()}
+    return weight + up @ down, parts | {f"unilora_scales_{side}": scale for side, scale in scales.items()}
+
+
+def pvera(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:
+    sizes, factors = torch.randn(32), torch.randn(8)
+    product = (sizes[:, None] * MEANS["pvera_B"]) @ (factors[:4, None] * MEANS["pvera_A"][:4])
+    return weight + product, {"pvera_lambda_b": sizes, "pvera_lambda_d": factors}
 
 
 def c3a(weight: torch.Tensor) -> tuple[torch.Tensor, Parts]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from math import prod
+from functools import partial
+from math import prod, sqrt
 
 import torch
-from torch import Tensor, fft
+from torch import Tensor, fft, nn
 
-from ir.checkpoint.adapters.layer import AdapterKind, LayerAdapter, LayerChange, require_rank
-from ir.checkpoint.adapters.retrained import AdapterParts, Retrained, increased
+from ir.checkpoint.adapters.layer import AdapterKind, LayerAdapter, LayerChange, require_rank, scale_of
+from ir.checkpoint.adapters.retrained import AdapterParts, NoFit, Retrained, increased
+from ir.checkpoint.adapters.settings import BY_HAND
 from ir.checkpoint.tensors import Tensorlike
 from ir.errors import SourceError
 
@@ -59,6 +61,40 @@ def fourierft(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
         raise SourceError(f"{of.file} has {found} coefficients for {of.path}; its settings say {said[0]}")
     scale, seed = of.number("scaling", 150.0, float("-inf")), of.number("random_loc_seed", 777, 0)
     yield of.by(of_spectrum, scale=scale, seed=seed, across=of.across)
+
+
+def waveft(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
+    """The wavelets of a few coefficients, or these themselves.
+
+    Raises SourceError where the settings say another number of them, and for other wavelets than Haar's.
+    """
+    found, pattern = prod(of.parts["waveft_spectrum"].shape), of.settings.get("n_frequency_pattern")
+    said = [of.number("n_frequency", 2592), *(pattern.values() if isinstance(pattern, Mapping) else ())]
+    if found not in said and not of.settings.get("proportional_parameters"):
+        raise SourceError(f"{of.file} has {found} coefficients of wavelets for {of.path}; its settings say {said[0]}")
+    waves, family = of.settings.get("use_idwt", True), of.settings.get("wavelet_family", "db1")
+    if waves and family not in ("db1", "haar"):
+        raise SourceError(f"{of.file} has WaveFT with the wavelets {family}, which is merged with db1 alone: {BY_HAND}")
+    scale, seed = of.number("scaling", 25.0, float("-inf")), of.number("random_loc_seed", 777, 0)
+    yield of.by(of_wavelets, scale=scale, seed=seed, waves=bool(waves), across=of.across)
+
+
+def supertuning(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
+    """Single elements, with LoRA beside them.  Raises SourceError where it was not saved which."""
+    if "supertuning_indices" not in of.parts:
+        raise SourceError(
+            f"{of.file} does not say which elements of {of.name} it changes: save it with save_precomputed_indices"
+        )
+    scale = 0.0
+    if "supertuning_lora_A" in of.parts:
+        require_rank(of.file, of.settings, of.key, prod(of.parts["supertuning_lora_A"].shape[:1]))
+        scale = scale_of(of.file, of.settings, of.key)
+
+    def change(base: Tensorlike) -> Retrained:
+        of.require_indices("supertuning_indices", prod(base.shape))
+        return of.retrained(partial(with_places, scale=scale), base)
+
+    yield "weight", change
 
 
 def c3a(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
@@ -124,6 +160,39 @@ def of_spectrum(weight: Tensor, parts: AdapterParts, *, scale: float, seed: int,
     return increased(weight, added.t() if across else added)
 
 
+def of_wavelets(weight: Tensor, parts: AdapterParts, *, scale: float, seed: int, waves: bool, across: bool) -> Tensor:
+    """WaveFT: a few coefficients at places drawn by `seed`, or with `waves` what Haar's wavelets of them add up to.
+
+    Bilican et al. 2025, https://arxiv.org/abs/2505.12532
+    """
+    rows, columns = reversed(weight.shape) if across else weight.shape
+    given = parts["waveft_spectrum"].flatten()
+    places = torch.randperm(rows * columns, generator=torch.Generator().manual_seed(seed))[: len(given)]
+    places = places.to(given.device)
+    even = (rows + rows % 2, columns + columns % 2) if waves else (rows, columns)
+    added = torch.zeros(even, device=given.device, dtype=given.dtype)
+    added = added.index_put((places // columns, places % columns), given.view(len(places)))
+    if waves:
+        quarters = torch.stack([part for half in added.chunk(2) for part in half.chunk(2, dim=1)])[None]
+        low, high = given.new_tensor([sqrt(0.5), sqrt(0.5)]), given.new_tensor([sqrt(0.5), -sqrt(0.5)])
+        filters = torch.stack([torch.outer(a, b) for a, b in ((low, low), (high, low), (low, high), (high, high))])
+        added = nn.functional.conv_transpose2d(quarters, filters[:, None], stride=2)[0, 0]
+    added = (added * scale)[:rows, :columns]
+    return increased(weight, added.t() if across else added)
+
+
+def with_places(weight: Tensor, parts: AdapterParts, *, scale: float) -> Tensor:
+    """Super: what is added to single elements, by their numbers in the flat weight; Supra: and a product of LoRA."""
+    places, values = parts["supertuning_indices"].long(), parts["supertuning_values"].to(weight.dtype)
+    if places.shape != values.shape:
+        raise NoFit(f"{list(values.shape)} values at {list(places.shape)} places")
+    sums = weight.flatten().scatter_add(0, places, values).view(weight.shape)
+    if "supertuning_lora_A" in parts:
+        product = scale * (parts["supertuning_lora_B"] @ parts["supertuning_lora_A"])
+        sums = increased(sums, product.to(weight.dtype))
+    return sums
+
+
 def of_circulants(weight: Tensor, parts: AdapterParts) -> Tensor:
     """C3A: blocks in which each row is the one before, moved by one.  Chen et al. 2024, https://arxiv.org/abs/2407.19342"""
     kernel = parts["c3a_kernel"].float()
@@ -140,6 +209,12 @@ ELEMENT_KINDS = {
     "SHIRA": AdapterKind(shira, ("shira_weight",), indices=("shira_indices",)),
     "MISS": AdapterKind(miss, ("miss_block",)),
     "FOURIERFT": AdapterKind(fourierft, ("fourierft_spectrum",)),
+    "WAVEFT": AdapterKind(waveft, ("waveft_spectrum",)),
+    "SUPERTUNING": AdapterKind(
+        supertuning,
+        ("supertuning_values", "supertuning_lora_A", "supertuning_lora_B"),
+        indices=("supertuning_indices",),
+    ),
     "C3A": AdapterKind(c3a, ("c3a_kernel",)),
     "LN_TUNING": AdapterKind(whole),
 }

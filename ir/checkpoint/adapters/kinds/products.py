@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ir.checkpoint.adapters.layer import AdapterKind, LayerAdapter, LayerChange, require_rank
 from ir.checkpoint.adapters.retrained import AdapterParts, NoFit, increased
+from ir.checkpoint.adapters.settings import NO_WEIGHTS
 from ir.errors import SourceError
 
 
@@ -25,6 +26,25 @@ def vera(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
     """Vectors of a layer with random matrices.  Raises SourceError where these were not saved."""
     _require_random(of, "vera_A", "vera_B")
     yield of.by(of_shared, across=of.across)
+
+
+def pvera(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
+    """VeRA by the means of distributions.  Raises SourceError where values are drawn from these at each call."""
+    _require_random(of, "pvera_A", "pvera_B")
+    if of.settings.get("sample_at_inference"):
+        raise SourceError(f"{of.file} has PVeRA that draws weights at each call (sample_at_inference): {NO_WEIGHTS}")
+    yield of.by(of_means, across=of.across)
+
+
+def unilora(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
+    """Factors whose elements are shared numbers, scaled.  Raises SourceError where it was not saved which."""
+    numbers = prod(of.parts["unilora_theta_d"].shape[:1]) if "unilora_theta_d" in of.parts else 0
+    if not of.parts.keys() >= {"unilora_theta_d", *UNILORA_INDICES, "unilora_scales_A", "unilora_scales_B"}:
+        raise SourceError(f"{of.file} does not say which numbers {of.path} has: save the adapter with save_indices")
+    for name in UNILORA_INDICES:
+        of.require_indices(name, numbers)
+    require_rank(of.file, of.settings, of.key, prod(of.parts["unilora_indices_A"].shape[:1]))
+    yield of.by(of_numbers, across=of.across)
 
 
 def randlora(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
@@ -103,9 +123,30 @@ def of_shared(weight: Tensor, parts: AdapterParts, *, across: bool) -> Tensor:
     The matrices may have more rows and columns than a layer has outputs and inputs.
     """
     rows, columns = reversed(weight.shape) if across else weight.shape
+    if (*parts["vera_lambda_b"].shape, *parts["vera_lambda_d"].shape) != (rows, len(parts["vera_A"])):
+        raise NoFit("vectors of another layer")
     up = parts["vera_lambda_b"][:, None] * parts["vera_B"][:rows]
     product = up @ (parts["vera_lambda_d"][:, None] * parts["vera_A"][:, :columns])
     return increased(weight, product.t() if across else product)
+
+
+def of_means(weight: Tensor, parts: AdapterParts, *, across: bool) -> Tensor:
+    """PVeRA: VeRA by the first halves of what are means and variances.  https://arxiv.org/abs/2512.07703"""
+    half = len(parts["pvera_lambda_d"]) // 2
+    if len(parts["pvera_A"]) != 2 * half:
+        raise NoFit("means without variances")
+    shared = {"vera_lambda_b": parts["pvera_lambda_b"], "vera_lambda_d": parts["pvera_lambda_d"][:half]}
+    return of_shared(weight, {**shared, "vera_A": parts["pvera_A"][:half], "vera_B": parts["pvera_B"]}, across=across)
+
+
+def of_numbers(weight: Tensor, parts: AdapterParts, *, across: bool) -> Tensor:
+    """Uni-LoRA: a product of matrices of the elements of one vector.  Li et al. 2025, arxiv.org/abs/2506.00799"""
+    shared = parts["unilora_theta_d"]
+    sides = [(parts[f"unilora_indices_{side}"].long(), parts[f"unilora_scales_{side}"]) for side in "AB"]
+    if any(places.shape != scales.shape for places, scales in sides):
+        raise NoFit("scales of other numbers")
+    down, up = (shared[places] * scales for places, scales in sides)
+    return increased(weight, (up @ down).t() if across else up @ down)
 
 
 def of_random_bases(weight: Tensor, parts: AdapterParts, *, scale: float, across: bool) -> Tensor:
@@ -194,6 +235,7 @@ def of_itself(weight: Tensor, parts: AdapterParts, *, across: bool) -> Tensor:
 
 
 VBLORA_INDICES = ("vblora_logits_A_topk_indices", "vblora_logits_B_topk_indices")
+UNILORA_INDICES = ("unilora_indices_A", "unilora_indices_B")
 _RANDOM = ("randlora_A", "randlora_B")  # of all layers, which peft saves for each, too
 _VBLORA = ("vblora_logits_A", "vblora_logits_B", "vblora_logits_A_topk_weights", "vblora_logits_B_topk_weights")
 
@@ -201,6 +243,10 @@ PRODUCT_KINDS = {
     "LOHA": AdapterKind(loha, ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2")),
     "LOKR": AdapterKind(lokr, ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")),
     "VERA": AdapterKind(vera, ("vera_lambda_b", "vera_lambda_d"), shared=("vera_A", "vera_B")),
+    "PVERA": AdapterKind(pvera, ("pvera_lambda_b", "pvera_lambda_d"), shared=("pvera_A", "pvera_B")),
+    "UNILORA": AdapterKind(
+        unilora, ("unilora_scales_A", "unilora_scales_B"), shared=("unilora_theta_d",), indices=UNILORA_INDICES
+    ),
     "RANDLORA": AdapterKind(randlora, ("randlora_lambda", "randlora_gamma", *_RANDOM), shared=_RANDOM),
     "VBLORA": AdapterKind(vblora, _VBLORA, shared=("vblora_vector_bank",), indices=VBLORA_INDICES),
     "GRALORA": AdapterKind(gralora, ("gralora_A", "gralora_B", "gralora_A_general", "gralora_B_general")),

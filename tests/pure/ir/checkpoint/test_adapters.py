@@ -169,7 +169,7 @@ def test_a_folder_of_adapters_names_one(tmp_path: Path) -> None:
             r"has a LoRA \(pissa_niter_4: its first values are taken out of the base's weights\) adapter",
         ),
         ({"use_qalora": True}, "has a QALoRA adapter, which is not merged: merge it into the weights first: peft"),
-        ({"peft_type": "WAVEFT"}, "has a WAVEFT adapter"),
+        ({"peft_type": "PSOFT"}, "has a PSOFT adapter"),
         (
             {"peft_type": "PROMPT_TUNING"},
             "has a PROMPT_TUNING adapter, which is not merged: no weights hold it; give a mod",
