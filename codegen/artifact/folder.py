@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ir.errors import OutputError
+from ir.text.names import listed_names
 from runtime.manifest import manifest as m
 from runtime.manifest.digests import file_hash, seal_of
 
@@ -83,11 +84,11 @@ class InTheWay:
         return bool(self.foreign or self.edited or self.added)
 
     def __str__(self) -> str:
-        foreign = f"holds {_some(self.foreign)}, which stagecut did not write"
-        edited = f"holds {_some(self.edited)}, edited since stagecut wrote it"
-        added = f"got {_some(self.added)} since it was compiled, which another compilation would lose"
+        foreign = f"holds {listed_names(self.foreign)}, which stagecut did not write"
+        edited = f"holds {listed_names(self.edited)}, edited since stagecut wrote it"
+        added = f"got {listed_names(self.added)} since it was compiled, which another compilation would lose"
         if not self.ours:
-            return f"is a folder that stagecut did not write: it holds {_some(self.foreign)}"
+            return f"is a folder that stagecut did not write: it holds {listed_names(self.foreign)}"
         told = (self.edited, edited), (self.foreign, foreign), (self.added, added)
         return " and ".join(text for files, text in told if files)
 
@@ -237,11 +238,6 @@ def _unchanged(file: Path, digest: str) -> bool:
 def _hash(file: Path, *_stamp: int) -> str:
     """sha256 of a file, read once as long as its inode, size and times stay."""
     return file_hash(file)
-
-
-def _some(names: tuple[str, ...], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _unwritable(out: Path, error: Exception) -> OutputError:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ir.graph import Graph
+from ir.text.names import listed_names
 
 _NUMBERED = re.compile(r"(^|\.)\d+$")
 
@@ -39,7 +40,7 @@ def place_of_cuts(modules: Mapping[str, tuple[int, ...]], stages: Iterable[int])
     inside = [path for path in innermost if not any(_inside(o, path) and _NUMBERED.search(o) for o in modules)]
     if not inside:
         return "between layers"
-    return f"inside {inside[0]}" + (f" and {len(inside) - 1} more" if len(inside) > 1 else "")
+    return f"inside {listed_names(inside, 1)}"
 
 
 def _inside(path: str, other: str) -> bool:

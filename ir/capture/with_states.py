@@ -16,6 +16,7 @@ from ir.capture.unregistered_state.observing import Observed, unread
 from ir.capture.unregistered_state.places import Place
 from ir.capture.warn import warn
 from ir.errors import CaptureError
+from ir.text.names import listed_names
 
 
 def with_states(
@@ -59,5 +60,4 @@ def _with_all_but(dropped: Collection[Place], example: Example, observed: Observ
 def _unseen(filled: Sequence[str], reason: str) -> Iterator[str]:
     """A note on attributes that the first call of a model fills, where no second call was looked at."""
     if filled:
-        more = f" and {len(filled) - 1} more" if filled[1:] else ""
-        yield f"the first call sets {filled[0]}{more}, whether later calls read it was not looked at: {reason}"
+        yield f"the first call sets {listed_names(filled, 1)}, whether later calls read it was not looked at: {reason}"

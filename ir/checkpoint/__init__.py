@@ -12,5 +12,6 @@ mosaic        tensors joined from others that are computed
 adapters/     adapters of peft, merged into tensors or kept beside them
 ties          weights that a model has under several names, which a checkpoint may hold with other values
 quantized/    weights that are stored as several tensors, and dequantized when they are read
-checkpoint    a mapping from name to tensor; the check that it fits the graph
+checkpoint    a mapping from name to tensor
+fitting       the check that it fits the graph
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,11 +22,9 @@ from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.kept import keep_stored
 from ir.checkpoint.quantized.quantization import Quantization, quantization_by_names, quantization_of
 from ir.checkpoint.tensors import Held, Tensorlike
-from ir.checkpoint.ties import check_ties
 from ir.checkpoint.transformers import named_for
 from ir.errors import SourceError
-from ir.graph import Graph, Param, State
-from ir.sizes import at
+from ir.text.names import listed_names
 
 
 class Checkpoint(Mapping[str, torch.Tensor]):
@@ -73,7 +70,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             {n.removeprefix(prefix): t for n, t in table.items() if n.startswith(prefix)} for table in (named, bare)
         )
         if not (chosen := next(filter(None, kinds), None)):
-            raise SourceError(f"{self} holds no name that begins with {prefix}: it has {_listed([*named], 3)}")
+            raise SourceError(f"{self} holds no name that begins with {prefix}: it has {listed_names([*named], 3)}")
         return Checkpoint(self.path, chosen, self.notes, {"": chosen}, self.quantization, self.adapters)
 
     def adapted_by(self, *adapters: Adapter) -> Checkpoint:
@@ -114,10 +111,10 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             adapter.require_taken(left)
         if quantization is not None and (scales := [name for name in left if name.endswith(_OF_INPUTS)]):
             raise SourceError(
-                f"{self} has {_listed(scales, 3)}, by which {quantization.method} scales what layers take or return, "
-                "and which the model has no place for: save the model dequantized"
+                f"{self} has {listed_names(scales, 3)}, by which {quantization.method} scales what layers take or "
+                "return, and which the model has no place for: save the model dequantized"
             )
-        notes = [f"{self} also holds {_listed(left)}, which the model has no place for"] if left else []
+        notes = [f"{self} also holds {listed_names(left)}, which the model has no place for"] if left else []
         notes += copies
         return Checkpoint(self.path, named.tensors, (*self.notes, *notes), self.tables)._adapted(model, adapters)
 
@@ -177,7 +174,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         return Checkpoint(self.path, tensors, tuple(notes), self.tables)
 
     def _dequantized(self, quantization: Quantization, model: nn.Module) -> Checkpoint:
-        dtype = next((p.dtype for p in model.parameters() if _plain(p.dtype)), torch.float32)
+        dtype = next((p.dtype for p in model.parameters() if holds_values(p.dtype)), torch.float32)
         layers = {f"{path}.weight": layer for path, layer in model.named_modules()}
         try:
             tables = {key: quantization.dequantized(table, dtype, layers) for key, table in self.tables.items()}
@@ -229,12 +226,12 @@ def _quantized_notes(
     quantization: Quantization, plain: Mapping[str, Tensorlike], tensors: Mapping[str, Tensorlike]
 ) -> Iterator[str]:
     """Notes on the weights that are held as they are stored, and on those that are dequantized."""
-    left = [name for name, tensor in tensors.items() if _computed(tensor)]
+    left = [name for name, tensor in tensors.items() if is_computed(tensor)]
     schemes = "; ".join(dict.fromkeys(str(tensor.scheme) for tensor in plain.values() for tensor in _sources(tensor)))
     if len(tensors) > len(plain):
         yield f"the weights stay as {quantization.method} stores them ({schemes}), and are dequantized at each use"
     if left:
-        which = _listed(left) if len(tensors) > len(plain) else "the weights"
+        which = listed_names(left) if len(tensors) > len(plain) else "the weights"
         yield f"{which} are dequantized while stages are written, from {quantization.method} ({schemes})"
 
 
@@ -269,63 +266,7 @@ def weight_source(weights: Mapping[str, torch.Tensor], fqns: Sequence[str]) -> T
     return weights.tensors[fqn] if isinstance(weights, Checkpoint) else Held(weights[fqn])
 
 
-def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
-    """Raise SourceError where the weights lack a parameter of the graph, or hold another shape or kind of it."""
-    states = [state for state in graph.states if state.data is None and not state.zeros]
-    stored = [*graph.params, *states]
-    missing = [v.fqns[0] for v in stored if not any(fqn in weights for fqn in v.fqns)]
-    if missing:
-        raise SourceError(f"{_origin(weights)} {_listed(missing)}{_made_of(missing, weights)}")
-    if not isinstance(weights, Checkpoint):
-        if any(weights[next(f for f in v.fqns if f in weights)].is_meta for v in stored):
-            raise SourceError("the model's weights are on the meta device, without values; name a `checkpoint`")
-        return
-    for value in stored:
-        _check_type(value, weights)
-        check_ties(value, weights.tensors, str(weights))
-
-
-def _origin(weights: Mapping[str, torch.Tensor]) -> str:
-    """The start of a message about names that are missing, with what there is instead where none fits."""
-    if not isinstance(weights, Checkpoint):
-        return "the weights of the model hold no"
-    held = [f"{key}.{name}".lstrip(".") for key, table in weights.tables.items() for name in table]
-    instead = f" {_listed(held, 3)}, and" if held and not weights else ""
-    return f"the checkpoint {weights} holds{instead} no"
-
-
-def _made_of(missing: Sequence[str], weights: Mapping[str, torch.Tensor]) -> str:
-    """The end of such a message where a missing weight is made of others, as by weight_norm or FSDP; else empty."""
-    parts = defaultdict[str, list[str]](list)
-    for table in weights.tables.values() if isinstance(weights, Checkpoint) else ():
-        for name in table:
-            if ".base_layer." in name:
-                return f"; {name} is beside an adapter that is not merged: save what peft's merge_and_unload() returns"
-            if name.endswith("_flat_param"):
-                return f"; FSDP has joined them in {name}: save the state dict with StateDictType.FULL_STATE_DICT"
-            parts[_PART.sub(r"\1\2\3", name)].append(name)
-    for name in missing:
-        if made_of := [part for part in parts.get(name, ()) if part != name]:
-            return f"; it makes {name} of {' and '.join(made_of)}: build the model so, or undo that before it is saved"
-    return ""
-
-
-_PART = re.compile(r"^(|.*\.)parametrizations\.([^.]+)\..*|^(.+)_(?:g|v|orig|mask)$")
-"""The names of what a weight is computed from, with that of the weight in them."""
-
-
-def check_linked(weights: Mapping[str, torch.Tensor]) -> None:
-    """Raise SourceError unless the weights are in files that stages can read."""
-    if not isinstance(weights, Checkpoint):
-        raise SourceError("--weights link points into a checkpoint's files, and this model's weights are in memory")
-    if any(_computed(tensor) for tensor in weights.tensors.values()):
-        raise SourceError(
-            f"--weights link points into a checkpoint's files, and {weights} has quantized weights, which stages hold "
-            "dequantized; say --weights copy, or --quantized keep"
-        )
-
-
-def _computed(tensor: Tensorlike) -> bool:
+def is_computed(tensor: Tensorlike) -> bool:
     """Whether a tensor is dequantized, or joined from some that are."""
     return next(_sources(tensor), None) is not None
 
@@ -342,36 +283,10 @@ def _sources(tensor: Tensorlike) -> Iterator[Dequantized]:
             yield from _sources(base)
 
 
-def _check_type(value: Param | State, weights: Checkpoint) -> None:
-    found, name = weight_source(weights, value.fqns), value.fqns[0]
-    if found.shape != tuple(at(d, {}) for d in value.type.shape):
-        raise SourceError(f"{name} is {list(found.shape)} in {weights} and {value.type} in the model")
-    if found.dtype != value.type.dtype and not _converts(found.dtype, value.type.dtype):
-        raise SourceError(
-            f"{name} is {_spelled(found.dtype)} in {weights} and {_spelled(value.type.dtype)} in the model: quantized "
-            "weights cannot be read; convert the checkpoint to bfloat16 first"
-        )
-
-
-def _converts(stored: torch.dtype, own: torch.dtype) -> bool:
-    """Whether a tensor of the model takes values of another dtype, as `load_state_dict` copies them."""
-    values = _plain(stored) or not (stored.is_floating_point or stored.is_complex)
-    return (_plain(stored) and _plain(own)) or (values and not (own.is_floating_point or own.is_complex))
-
-
-def _plain(dtype: torch.dtype) -> bool:
+def holds_values(dtype: torch.dtype) -> bool:
     """Whether elements of a dtype are values, not codes of a quantized weight."""
     return dtype.is_floating_point and dtype.itemsize >= 2
 
 
-def _spelled(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _prefixes(keys: Sequence[str]) -> str:
     return " and ".join(f"`{key}.`" if key else "no prefix" for key in keys)
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

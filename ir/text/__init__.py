@@ -4,6 +4,7 @@ The files:
 
     call_sizes  the sizes of calls, and shares of them
     units       bytes, counts and seconds, read and written
+    names       the first of some names
     table       small tables as text and HTML, for the plan's repr
     printer     the graph as text
 """

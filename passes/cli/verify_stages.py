@@ -27,6 +27,7 @@ from ir.graph import Graph
 from ir.objects.signature import Signature, call, flatten
 from ir.sizes import at, in_layout
 from ir.sources import Source, with_values
+from ir.text.names import listed_names
 from ir.text.units import format_bytes
 from passes.compilation.rounding import EXACT, Rounding, distance, equal_results, rounding_between
 from runtime import InputError, ManifestError, Pipeline, StageError
@@ -109,8 +110,8 @@ def _error(error: VerifyError, source: Source, graph: Graph, got: Flattened, fir
         return CaptureError(f"{error}: while it is exported, forward computes something else than when it is called")
     if first or not (names := _kept(source, graph.signature)):
         return error
-    more = f" and {len(names) - 1} more" if names[1:] else ""
-    return StateError(f"{error}: the model keeps {names[0]}{more} from call to call, the stages do not")
+    kept = listed_names(names, 1)
+    return StateError(f"{error}: the model keeps {kept} from call to call, the stages do not")
 
 
 def _is_as_captured(source: Source, graph: Graph, got: Flattened) -> bool:

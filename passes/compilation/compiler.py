@@ -16,7 +16,7 @@ from codegen.picture.detail import Detail
 from codegen.report.notes import Notes, PassNote
 from ir.analysis.memory import stored_bytes
 from ir.analysis.random_numbers import may_draw
-from ir.checkpoint.checkpoint import check_linked, check_weights
+from ir.checkpoint.fitting import check_linked, check_weights
 from ir.errors import InternalError, OutputError
 from ir.graph import Call, Graph
 from ir.machine.cluster import Cluster

@@ -16,6 +16,7 @@ from torch.autograd import graph
 from torch.utils.hooks import RemovableHandle
 
 from ir.capture.paths import is_torch_file, short_path
+from ir.text.names import listed_names
 
 _OF_TENSORS = ("register_hook", "register_post_accumulate_grad_hook", "retain_grad")
 _OF_MODULES = ("register_full_backward_hook", "register_full_backward_pre_hook", "register_backward_hook")
@@ -65,5 +66,4 @@ def notes_on_hooked(model: nn.Module) -> tuple[str, ...]:
     hooked += [name for name, p in model.named_parameters() if p._backward_hooks or p._post_accumulate_grad_hooks]
     if not hooked:
         return ()
-    more = f" and {len(hooked) - 1} more" if hooked[1:] else ""
-    return (f"{hooked[0]}{more}: hooks on gradients are there; those of the stages are without them",)
+    return (f"{listed_names(hooked, 1)}: hooks on gradients are there; those of the stages are without them",)

@@ -18,8 +18,9 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 
 from ir.analysis.memory import stored_bytes
 from ir.capture import capture
-from ir.checkpoint.checkpoint import Checkpoint, check_linked, check_weights
+from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.fitting import check_linked, check_weights
 from ir.checkpoint.names import own_tensors
 from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
@@ -299,7 +300,7 @@ def test_a_wrapper_that_renames_in_the_state_dict(tmp_path: Path) -> None:
     model = nn.Sequential(checkpoint_wrapper(nn.Linear(2, 2)), nn.Linear(2, 2))
     assert next(iter(model.state_dict())) == "0.weight"
     inner = "0._checkpoint_wrapped_module.weight"
-    assert own_tensors(model)[inner] is model[0]._checkpoint_wrapped_module.weight
+    assert own_tensors(model)[inner] is model.get_parameter(inner)
     save_file(model.state_dict(), tmp_path / "c.safetensors")
     found = Checkpoint.open(tmp_path / "c.safetensors").for_model(model)
     assert set(found) == {name for name, _ in model.named_parameters()}

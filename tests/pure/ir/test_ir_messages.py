@@ -24,8 +24,8 @@ from ir.capture.export.recording import _keep_values, record_strictly
 from ir.capture.fallbacks.probe import ProbeRun, _run, fitted
 from ir.capture.program.reader import _Reader
 from ir.capture.program.result_types import Types
-from ir.checkpoint.checkpoint import check_weights
 from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.fitting import check_weights
 from ir.checkpoint.formats.pickled import unpickled
 from ir.checkpoint.quantized.libraries import bitsandbytes, compressed_tensors, torchao
 from ir.decoding import Decoding

@@ -15,7 +15,8 @@ from torch import nn
 from ir.checkpoint import tensors
 from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.adapters.low_rank import Adapted
-from ir.checkpoint.checkpoint import Checkpoint, check_linked
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.fitting import check_linked
 from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
 from ir.sources import Reading, read_source

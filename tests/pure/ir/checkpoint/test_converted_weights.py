@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ir.checkpoint.checkpoint import Checkpoint, check_weights
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.fitting import check_weights
 from ir.errors import SourceError
 from ir.graph import State, Value
 from ir.sizes import TensorType

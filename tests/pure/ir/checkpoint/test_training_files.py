@@ -23,7 +23,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ir.capture import capture
-from ir.checkpoint.checkpoint import Checkpoint, check_weights
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.fitting import check_weights
 from ir.errors import SourceError
 from tests.support.stored_layer import LAYER, WEIGHTS, assert_read
 

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from ir.checkpoint.checkpoint import Checkpoint, check_weights
+from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.fitting import check_weights
 from ir.errors import SourceError
 from ir.graph import Value
 from ir.sizes import TensorType
