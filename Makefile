@@ -48,7 +48,7 @@ quick: $(READY)
 	$(PYTEST) $(BOTH_CORES) -m "not slow" tests/pure
 
 random: $(READY) ## run the tests that draw examples 10 times (ROUNDS), each time with others
-	for round in $$(seq $(or $(ROUNDS),10)); do $(PYTEST) $(BOTH_CORES) -m hypothesis --hypothesis-profile random || exit; done
+	for round in $$(seq $(or $(ROUNDS),10)); do PYTHONHASHSEED=random $(PYTEST) $(BOTH_CORES) -m hypothesis --hypothesis-profile random || exit; done
 
 zoo: $(READY) ## cut 272 architectures, compare each with its uncut self, write docs/coverage.md
 	$(BIN)/python -m tests.zoo

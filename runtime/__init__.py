@@ -7,6 +7,7 @@
     package       the command line that writes what another server needs
     flags         flags of `run`, and those of all command lines that run an artifact
     options       checks of a pipeline's options
+    awake_clock   seconds of silence, without those in which this process was stopped
     output_files  whether files can be written, and what they would replace
     command_line  loading and exit statuses, which those command lines have in common
     manifest/     the index of an artifact folder

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from tests.support.seeds import own_draws, seed
 
 ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # of the machine
 settings.register_profile("repeatable", derandomize=True, **ANY_SPEED)  # a run tries the examples of the run before
@@ -26,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # two workers share two cores
+    os.environ.setdefault("PYTHONHASHSEED", "0")  # of workers, and of what tests start: sets are in one order
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,7 +53,23 @@ def kept_graphs(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    torch.manual_seed(0)
+    seed()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Iterator[None]:
+    """What a file draws as it is imported does not depend on the files before it."""
+    with own_draws():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Iterator[None]:
+    """What a fixture makes for many tests does not depend on which of them comes first."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with own_draws():
+        return (yield)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from threading import Event, Lock, Thread
 
+from runtime.awake_clock import AwakeClock
 from runtime.distributed import parent
 from runtime.distributed.exit import ReportedByRank0, kill
 from runtime.distributed.links.error_codec import decode, encode
@@ -115,20 +116,18 @@ class Monitor:
 
     def _watch(self) -> None:
         """Watch the other processes.  Raises _Ended."""
-        beat, looked = 0.0, time.monotonic()
+        beat, clock = 0.0, AwakeClock(TICK)
         while True:
             if self.alarm.wait_closed(0):
                 raise _Ended(self._cause())
             if parent.is_gone():
                 raise _Ended(self.fault(self.rank, "is alone: torchrun, which started it, ended"))
             now = time.monotonic()
-            # A process that was stopped itself must not blame the others for the time.
-            passed, looked = min(now - looked, 2 * TICK), now
             if now - beat > self._timeout / 10:
                 beat = now
                 for connection in self._connections.values():
                     connection.send({})
-            self._listen(passed)
+            self._listen(clock.passed())
 
     def _listen(self, passed: float) -> None:
         """Hear the peers for a tick.  `passed`: seconds since the last time."""

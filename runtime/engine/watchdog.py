@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event
 
+from runtime.awake_clock import AwakeClock
 from runtime.engine.channel import Closable
 from runtime.engine.worker import Worker
 from runtime.errors import StageError
@@ -27,16 +27,15 @@ class Watchdog:
 
     def run(self) -> None:
         """Until a stage hangs, which is noticed at most a fifth of the time-out late, or until `stop` is set."""
-        seen: dict[Worker, tuple[int, float]] = {}  # the batch that a worker is busy with, and since when
-        while not self.stop.wait(self.timeout / 10):
-            now = time.monotonic()
+        seen: dict[Worker, tuple[int | None, float]] = {}  # the batch that a worker is busy with, and for how long
+        tick = self.timeout / 10
+        clock = AwakeClock(tick)
+        while not self.stop.wait(tick):
+            passed = clock.passed()
             for worker in self.workers:
-                number = worker.busy_with
-                if number is None:
-                    seen.pop(worker, None)
-                elif seen.setdefault(worker, (number, now))[0] != number:
-                    seen[worker] = number, now
-                elif now - seen[worker][1] > self.timeout:
+                number, (before, seconds) = worker.busy_with, seen.get(worker, (None, 0.0))
+                seen[worker] = number, seconds + passed if number is not None and number == before else 0.0
+                if seen[worker][1] > self.timeout:
                     return self._give_up(worker)
 
     def _give_up(self, worker: Worker) -> None:

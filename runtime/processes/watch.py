@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Condition, Event, Thread, current_thread
 
+from runtime.awake_clock import AwakeClock
 from runtime.distributed.exit import kill_group, kill_rest_of_group
 from runtime.distributed.links.error_codec import decode
 from runtime.engine.channel import Closable
@@ -89,14 +90,12 @@ class Members:
 
 def watch(shared: Members, places: Places, limit: float) -> None:
     """The thread that hears the members, until the processes are ended."""
-    looked = time.monotonic()
+    clock = AwakeClock(_TICK)
     while not shared.ended.is_set():
         with shared.changed:
             living = [m for m in shared.members.values() if not m.is_lost]
         readable, _, _ = select.select([m.connection for m in living], [], [], _TICK)
-        now = time.monotonic()
-        # A process that was stopped itself must not blame the others for the time.
-        passed, looked = min(now - looked, 2 * _TICK), now
+        passed = clock.passed()
         for member in living:
             heard = member.connection in readable
             member.silent = 0.0 if heard else member.silent + passed

@@ -26,6 +26,7 @@ from runtime.manifest.manifest import (
     Symbol,
     Tensor,
 )
+from tests.support.patience import PATIENCE
 
 TEMPLATE = '''\
 """Stage {index}"""
@@ -60,7 +61,7 @@ class Signals:
         self.renew()
 
     def renew(self) -> None:
-        self.meeting = Barrier(2, timeout=30)
+        self.meeting = Barrier(2, timeout=PATIENCE)
         self.started, self.go_on = Event(), Event()
         self.seen: list[ReferenceType[torch.Tensor]] = []
 

@@ -15,6 +15,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.support.patience import PATIENCE
+
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync --window-size=1400,900"
@@ -31,7 +33,7 @@ class Page:
         """Until it says that it is complete."""
         self.driver.get_log("browser")
         self.driver.get(file.as_uri())
-        WebDriverWait(self.driver, 30).until(lambda driver: self.all("[data-ready]"))
+        WebDriverWait(self.driver, PATIENCE).until(lambda driver: self.all("[data-ready]"))
         return self
 
     def all(self, selector: str) -> list[WebElement]:

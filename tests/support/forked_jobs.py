@@ -24,17 +24,20 @@ from unittest.mock import patch
 import psutil
 import torch
 from torch.distributed import run as launcher
+from torch.distributed.elastic.multiprocessing.api import PContext
 from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
 from runtime.distributed import sigterm
-from tests.support.jobs import PREAMBLE, ROOT, Ended, environment, pids, seconds_since_all_came, torchrun, wait_gone
+from tests.support.jobs import PREAMBLE, ROOT, Ended, environment, pids, torchrun, wait_gone
+from tests.support.patience import PATIENCE
 
+_CLOSE = PContext.close
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["torch.distributed.run", "runtime.pipeline", "runtime.distributed.bootstrap"])
 
 
-def run(folder: Path, script: str, ranks: int, limit: float = 240) -> Ended:
-    """As `jobs.run`.  Raises TimeoutExpired after LIMIT seconds.  Fails where a process outlives the job."""
+def run(folder: Path, script: str, ranks: int, limit: float = PATIENCE) -> Ended:
+    """As `jobs.run`."""
     (folder / "script.py").write_text(PREAMBLE + script)
     with patch.dict(os.environ, environment()):  # of the server, if this is its first job
         agent = _SERVER.Process(target=_run_agent, args=(folder, ranks))
@@ -43,14 +46,13 @@ def run(folder: Path, script: str, ranks: int, limit: float = 240) -> Ended:
         agent.join(limit)
         if agent.exitcode is None:
             raise subprocess.TimeoutExpired("torchrun", limit)
-        seconds = seconds_since_all_came(folder)
         wait_gone(folder)
     finally:
         for pid in (agent.pid, *pids(folder)):
             if pid and psutil.pid_exists(pid):
                 os.kill(pid, signal.SIGKILL)
     out, err = ((folder / name).read_text() for name in ("stdout", "stderr"))
-    return Ended(agent.exitcode, out, err, seconds)
+    return Ended(agent.exitcode, out, err)
 
 
 class _Copy:
@@ -84,8 +86,13 @@ def _run_agent(folder: Path, ranks: int) -> None:
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), at)
     torch.set_num_threads(1)
     _, _, _, *arguments = torchrun(ranks, folder / "script.py", folder)
-    with patch.object(subprocess_handler, "Popen", _Copy):
+    with patch.object(subprocess_handler, "Popen", _Copy), patch.object(PContext, "close", _close):
         launcher.main(arguments)
+
+
+def _close(context: PContext, death_sig: signal.Signals | None = None, timeout: int = 30) -> None:
+    """Torchrun's end of ranks: those that do not end by themselves, which we must kill, it kills too late here."""
+    _CLOSE(context, death_sig, int(10 * PATIENCE))
 
 
 def _run_script(command: tuple[str, ...], env: Mapping[str, str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from ir.graph import Call, Constant, Graph, Node, Param, State, Value
 from ir.objects.signature import Signature, Slot, Tree
 from ir.sizes import Dim, TensorType
 from tests.support.model_cases import CASES
+from tests.support.seeds import made_once
 
 aten = torch.ops.aten
 
@@ -63,7 +63,7 @@ def graph(inputs: Sequence[Value], nodes: Sequence[Node], outputs: Sequence[Valu
 _KINDS = {"params": Param, "constants": Constant, "states": State}
 
 
-@cache
+@made_once
 def captured(name: str) -> Graph:
     """The graph of a model written for the purpose."""
     case = CASES[name]

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Each process writes its id to a file named after its rank, waits for the others, which may take long to import
@@ -45,7 +47,6 @@ class Ended:
     status: int
     out: str
     err: str  # without what torchrun says itself
-    seconds: float  # since all processes were there
 
     def errors(self) -> list[str]:
         """The lines that say what went wrong."""
@@ -68,13 +69,12 @@ def job(folder: Path, script: str, ranks: int) -> Iterator[subprocess.Popen[str]
                     os.kill(pid, 9)
 
 
-def run(folder: Path, script: str, ranks: int, limit: float = 240) -> Ended:
+def run(folder: Path, script: str, ranks: int, limit: float = PATIENCE) -> Ended:
     """Raises TimeoutExpired after LIMIT seconds.  Fails where a process outlives the job."""
     with job(folder, script, ranks) as process:
         out, err = process.communicate(timeout=limit)
-        seconds = seconds_since_all_came(folder)
         wait_gone(folder)
-    return Ended(process.returncode, out, err, seconds)
+    return Ended(process.returncode, out, err)
 
 
 def torchrun(ranks: int, *arguments: object) -> list[str]:
@@ -91,26 +91,21 @@ def agents(hosts: int, *arguments: object) -> list[list[str]]:
     return [[sys.executable, "-m", "torch.distributed.run", *map(str, (*found, *arguments))]] * hosts
 
 
-def seconds_since_all_came(folder: Path) -> float:
-    """The seconds since the last rank has started."""
-    return time.time() - max(path.stat().st_mtime for path in folder.glob("pid*"))
-
-
 def pids(folder: Path) -> list[int]:
     """Of the ranks that have started."""
     return [int(text) for path in sorted(folder.glob("pid*")) if (text := path.read_text())]
 
 
-def wait_for(path: Path, limit: float = 120) -> None:
-    deadline = time.monotonic() + limit
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not path.exists():
         assert time.monotonic() < deadline, f"{path.name} was not written"
         time.sleep(0.02)
 
 
-def wait_gone(folder: Path, limit: float = 20) -> None:
+def wait_gone(folder: Path) -> None:
     """Until all ranks have ended."""
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids(folder) if psutil.pid_exists(pid)], limit)
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids(folder) if psutil.pid_exists(pid)], PATIENCE)
     assert not alive, f"still running: {alive}"
 
 

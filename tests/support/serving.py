@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.support.patience import PATIENCE
+
 
 class Served:
     """A server that runs, and how to ask it."""
@@ -31,7 +33,7 @@ class Served:
         """Until it is ready, or is not; the seconds that took."""
         began = time.monotonic()
         while self.is_ready() is not ready:
-            assert time.monotonic() - began < 60
+            assert time.monotonic() - began < PATIENCE
             time.sleep(0.02)
         return time.monotonic() - began
 
@@ -39,7 +41,7 @@ class Served:
         """Until the metrics have a line."""
         began = time.monotonic()
         while line not in self.http.get("/metrics").text.splitlines():
-            assert time.monotonic() - began < 60, line
+            assert time.monotonic() - began < PATIENCE, line
             time.sleep(0.02)
 
     def infer(self, *rows: list[float], **fields: Any) -> httpx.Response:
@@ -72,7 +74,7 @@ def serving(source: Path, *flags: str, command: Sequence[str] = ("runtime.serve"
             found = re.search(r"http://\S+", line)
             try:
                 assert found, line
-                with httpx.Client(base_url=found[0], timeout=60) as client:
+                with httpx.Client(base_url=found[0], timeout=PATIENCE) as client:
                     yield Served(process, found[0], client)
             finally:
                 process.kill()

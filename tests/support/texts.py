@@ -20,6 +20,7 @@ from runtime.generation.outputs import StepOutputs
 from runtime.generation.scheduling.pages import TRASH
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
+from tests.support.patience import PATIENCE
 
 VOCABULARY, END = 97, 7
 FULL = Generation(page=4, pages=40, max_length=64, vocabulary=VOCABULARY, stop=(END,))
@@ -130,7 +131,7 @@ def begin(made: Generator, prompt: Sequence[int], new: int = 12) -> Continuation
 
 
 def tokens(found: Continuation) -> list[int]:
-    found.result(timeout=30)
+    found.result(timeout=PATIENCE)
     return [step.token for step in found.steps]
 
 

@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
-from time import monotonic
 from types import MappingProxyType
 
+from runtime.awake_clock import AwakeClock
 from runtime.serving.engines.messages import EngineMessage, read_message
 
 HUNG_AFTER = 3.0  # seconds without a sign of life after which a process counts as hung
 HUNG_LOADING_AFTER = 60.0  # while it loads, as libraries then keep Python from running for seconds
+_TICK = 0.1  # seconds between two looks at the time
 PAUSES = (
     0.0,
     0.5,
@@ -73,7 +74,7 @@ class Supervisor:
         self._lost = lost
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._heard = 0.0
+        self._silent: float | None = None  # seconds since its last sign of life; none before the first
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -118,7 +119,7 @@ class Supervisor:
         try:
             while True:
                 message = await read_message(reader)
-                self._heard = monotonic()
+                self._silent = 0.0
                 match message.kind:
                     case "beat":
                         self._loading(message.fields.get("read", 0))
@@ -151,13 +152,17 @@ class Supervisor:
             )
         self.status.starts += 1
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
-        self._heard = 0.0
+        self._silent = None
         return reader
 
     async def _watch(self) -> None:
         """End a process that is silent: it hangs, or was stopped.  Silence counts from its first sign of life on."""
-        while not self._heard or monotonic() - self._heard < self._patience():
-            await asyncio.sleep(0.1)
+        clock = AwakeClock(_TICK)
+        while self._silent is None or self._silent < self._patience():
+            await asyncio.sleep(_TICK)
+            passed = clock.passed()
+            if self._silent is not None:
+                self._silent += passed
         self._kill()
 
     def _patience(self) -> float:

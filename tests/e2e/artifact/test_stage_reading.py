@@ -6,7 +6,6 @@ import ast
 import re
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ir.graph import Call, Graph
 from ir.plan import StagePlan, plan_stages
 from tests.support.checking import captured_example
 from tests.support.planning import machine, planned
+from tests.support.seeds import made_once
 
 ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = {"bert": 2, "gpt2": 2, "llama": 4, "resnet50": 3, "t5": 3, "tied_lm": 2, "unet": 4}
@@ -39,14 +39,14 @@ def llama() -> Graph:
     return capture(model, (), inputs, dynamic_shapes={name: {0: "batch", 1: "seq"} for name in inputs})
 
 
-@cache
+@made_once
 def plan(name: str) -> StagePlan:
     graph = llama() if name == "llama" else captured_example(name)[1]
     cluster = machine(EXAMPLES[name])
     return plan_stages(planned(graph, cluster, time_limit=20.0), cluster)
 
 
-@cache
+@made_once
 def files(name: str) -> tuple[tuple[StageFile, Emitted], ...]:
     stages = [StageFile(plan(name), stage, name) for stage in plan(name).stages]
     return tuple((stage, emit(stage)) for stage in stages)

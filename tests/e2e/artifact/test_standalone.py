@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,7 @@ def run_alone(
     return torch.load(folder / "sent.pt")
 
 
+@cache
 def modules_of(*distributions: str) -> set[str]:
     """The modules of distributions and of all that they require."""
     needed = set(closure(distributions))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import Shell
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = "--stages 2 --time-limit 5 --size-limit 0"
@@ -43,7 +44,7 @@ def test_an_interrupt_while_weights_are_written(shell: Shell) -> None:
     before = shell.contents()
     command = [sys.executable, "-c", INTERRUPTED, "compile", "model.py", "-o", "out", *QUICK.split()]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 130, done.stderr
     assert done.stderr.endswith("interrupted; nothing was written\n")
     assert shell.contents() == before
@@ -71,5 +72,5 @@ def test_an_interrupt_while_a_library_is_imported(library: str, shell: Shell) ->
     """Which takes seconds: as likely a moment as any."""
     command = [sys.executable, "-c", EARLY.replace("NAME", library), "compile", "model.py", "-o", "out", *QUICK.split()]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=shell.folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (130, "interrupted; nothing was written\n")

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from passes.cli.main import app
 from tests.support.commands import Shell
+from tests.support.patience import PATIENCE
 from tests.support.serving import serving
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,7 +26,7 @@ def torchrun(*arguments: str, folder: Path) -> None:
     """Processes as from the repository's root, but reading and writing in another folder."""
     command = [sys.executable, "-m", "torch.distributed.run", *arguments]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
 
 

@@ -15,6 +15,7 @@ from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.errors import StageError
 from runtime.stage.cuda_graphs import RecordedGraph
+from tests.support.patience import PATIENCE
 from tests.support.stand_in_graphs import StandInDevice, stand_in_graphs
 
 SIZES = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
@@ -57,7 +58,7 @@ def pipe(model: Any, device: StandInDevice, tmp_path_factory: pytest.TempPathFac
 def written(pipe: Pipeline) -> list[list[int]]:
     """What the pipeline writes behind all prompts at once."""
     texts = [pipe.start(p, max_new_tokens=new, temperature=0.0) for p, new in zip(PROMPTS, NEW, strict=True)]
-    return [text.result(timeout=60) for text in texts]
+    return [text.result(timeout=PATIENCE) for text in texts]
 
 
 def test_no_stage_has_a_thread_take_part(pipe: Pipeline, device: StandInDevice, wanted: list[list[int]]) -> None:
@@ -74,7 +75,7 @@ def test_a_traced_batch_and_one_of_a_caller_go_between_the_steps(pipe: Pipeline,
     text = pipe.start(PROMPTS[0], max_new_tokens=NEW[0], temperature=0.0)
     with pipe.trace() as trace:
         assert written(pipe) == wanted
-    assert text.result(timeout=60) == wanted[0]
+    assert text.result(timeout=PATIENCE) == wanted[0]
     assert len(trace.runs) > 18
     assert written(pipe) == wanted
 

@@ -69,7 +69,9 @@ def test_types_and_views_are_those_of_a_run(name: str) -> None:
                 assert (memory[made] in behind) == node.view or (i > 0 and not node.view), made.name
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(recipe=recipes)
 def test_a_random_model(recipe: Recipe, tmp_path: Path) -> None:
     model, calls = recipe.build(), [recipe.call(2, 4), recipe.call(3, 7), recipe.call(1, 1)]

@@ -13,6 +13,7 @@ import torch
 
 from runtime import Pipeline, PipelineClosed, StageError
 from tests.support.artifacts import Part, batches, chain, signals, write
+from tests.support.patience import PATIENCE
 
 X = torch.arange(8.0).reshape(2, 4)
 
@@ -47,7 +48,7 @@ def test_a_forgotten_pipeline_ends_its_threads(tmp_path: Path) -> None:
     del pipe
     gc.collect()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     assert pipeline_threads() == []
 
 
@@ -66,12 +67,12 @@ def test_closing_fails_what_is_in_flight(tmp_path: Path) -> None:
     signals.renew()
     pipe = Pipeline.load(write(tmp_path, [BLOCKING]))
     futures = [pipe.submit(X) for _ in range(3)]
-    signals.started.wait(30)
+    signals.started.wait(PATIENCE)
     closing = threading.Thread(target=pipe.close)
     closing.start()
     for future in futures:
         with pytest.raises(PipelineClosed, match="closed before this batch was done"):
-            future.result(30)
+            future.result(PATIENCE)
     signals.go_on.set()
     closing.join()
     assert pipeline_threads() == []
@@ -94,7 +95,7 @@ def test_a_stage_that_hangs_is_given_up_and_named(tmp_path: Path) -> None:
         with pytest.raises(
             StageError, match=r"stage 1 \(cpu\) raised TimeoutError: it is busy with one batch for more"
         ):
-            future.result(10)
+            future.result(PATIENCE)
     for use in (lambda: pipe(X), pipe.reset):
         with pytest.raises(PipelineClosed, match=r"is closed, as stage 1 \(cpu\) raised TimeoutError.*; load it again"):
             use()
@@ -128,13 +129,13 @@ def test_an_interrupt_while_waiting_leaves_the_pipeline_usable(tmp_path: Path) -
     signals.renew()
     with Pipeline.load(write(tmp_path, [BLOCKING])) as pipe:
         future = pipe.submit(X)
-        signals.started.wait(30)
+        signals.started.wait(PATIENCE)
         main = threading.get_ident()
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012
             threading.Thread(target=lambda: signal.pthread_kill(main, signal.SIGINT)).start()
-            future.result(30)
+            future.result(PATIENCE)
         signals.go_on.set()
-        assert torch.equal(future.result(30), X)
+        assert torch.equal(future.result(PATIENCE), X)
         assert torch.equal(pipe(X), X)
 
 
@@ -187,7 +188,7 @@ def test_a_thread_that_fails_closes_the_pipeline(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("runtime.engine.worker.send_all", fail)
     with Pipeline.load(chain(tmp_path)) as pipe:
         with pytest.raises(StageError, match=r"^stage 0 \(cpu\) raised OSError: no more threads$"):
-            pipe.submit(torch.ones(1, 4)).result(timeout=20)
+            pipe.submit(torch.ones(1, 4)).result(timeout=PATIENCE)
         with pytest.raises(PipelineClosed, match="this pipeline is closed, as stage 0"):
             pipe(torch.ones(1, 4))
 
@@ -205,9 +206,9 @@ def test_a_future_whose_callback_ends_the_thread_leaves_no_other_waiting(tmp_pat
         for future in (first, others[0]):
             future.add_done_callback(leave)
         signals.go_on.set()
-        assert torch.equal(first.result(timeout=20), X)
+        assert torch.equal(first.result(timeout=PATIENCE), X)
         for future in others:
             with pytest.raises(RuntimeError, match=r"^SystemExit\(3\)$"):
-                future.result(timeout=20)
+                future.result(timeout=PATIENCE)
         with pytest.raises(PipelineClosed, match=r"closed, as SystemExit\(3\)"):
             pipe(X)

@@ -20,6 +20,7 @@ from runtime import DeviceError, InputError, ManifestError, Pipeline
 from runtime.check.artifact import faults
 from runtime.run import main
 from tests.support.artifacts import Part, chain, write
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 X = torch.arange(8.0).reshape(2, 4)
@@ -265,7 +266,7 @@ def test_run_reports_a_stage_that_raises(tmp_path: Path, capsys: pytest.CaptureF
 def test_run_from_outside(files: tuple[str, str, str]) -> None:
     out, x, y = files
     command = [sys.executable, "-m", "runtime.run", out, "--input", x, "--output", y]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "y: float32[2, 4]\n", "")
 
 
@@ -273,9 +274,9 @@ def test_run_says_once_that_a_stage_was_edited(files: tuple[str, str, str]) -> N
     out, x, y = files
     edit(Path(out) / "stage_1.py", "h * 2", "h * 3")
     command = [sys.executable, "-m", "runtime.run", out, "--input", x, "--output", y]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (0, "warning: stage_1.py differs from the manifest: it was edited\n")
-    done = subprocess.run([*command, "--strict"], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, "--strict"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: stage_1.py differs from the manifest: it was edited")
 
@@ -297,7 +298,7 @@ def test_run_ends_where_a_stage_hangs(tmp_path: Path) -> None:
     save_file({"x": X}, tmp_path / "x")
     command = [sys.executable, "-m", "runtime.run", str(out), "--timeout", "0.5"]
     files = ["--input", str(tmp_path / "x"), "--output", str(tmp_path / "y")]
-    done = subprocess.run([*command, *files], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*command, *files], capture_output=True, text=True, timeout=PATIENCE, check=False)
     message = "error: stage 0 (cpu) raised TimeoutError: it is busy with one batch for more than 0.5 s\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
 
@@ -308,5 +309,5 @@ def test_python_ends_with_batches_in_flight(tmp_path: Path) -> None:
         "results = pipe.map([torch.zeros(2, 4)] * 99); next(results); print('end')"
     )
     command = [sys.executable, "-c", script, str(chain(tmp_path))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from runtime import InputError, Pipeline, StageError
 from runtime.manifest.manifest import Symbol
 from tests.support.artifacts import Part, batches, chain, tensor, write
+from tests.support.patience import PATIENCE
 
 X = torch.arange(8.0).reshape(2, 4)
 
@@ -182,7 +183,9 @@ def test_stages_work_at_once(tmp_path: Path) -> None:
 SLOW = "time.sleep(float({value}[0, {column}]) / 1000)\n"
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), max_size=12), st.integers(1, 6))
 def test_order_is_kept_whatever_the_stages_take(tmp_path: Path, delays: list[tuple[int, ...]], in_flight: int) -> None:
     parts = [
@@ -284,7 +287,7 @@ def test_an_exception_whose_text_raises_does_not_hang_the_caller(tmp_path: Path,
     message = r"stage 0 \(cpu\) raised TextlessError: it has no text, as AttributeError is raised for it"
     path = write(tmp_path, [Part(TEXTLESS, {"x": None}, {"y": ((), (0,))})])
     with Pipeline.load(path, processes=processes, timeout=20) as pipe, pytest.raises(StageError, match=message):
-        pipe.submit(X).result(timeout=20)
+        pipe.submit(X).result(timeout=PATIENCE)
 
 
 def test_a_wrong_batch_is_raised_at_its_turn(pipe: Pipeline) -> None:

@@ -197,7 +197,7 @@ def test_several_processes(
         tmp_path,
         """\
 cases = torch.load(HERE / "cases.pt")
-with Pipeline.distributed(OUT, timeout=30) as pipe:
+with Pipeline.distributed(OUT, timeout=600) as pipe:
     if RANK == 0:
         with pipe.trace() as trace:
             for (_, wanted), found in zip(cases, pipe.map(batch for batch, _ in cases), strict=True):
@@ -207,7 +207,7 @@ with Pipeline.distributed(OUT, timeout=30) as pipe:
         pipe.reset()
         (batch, wanted), *_ = cases
         assert torch.equal(pipe(*batch)["y"], wanted["y"])
-with Pipeline.distributed(HERE / "two_models", timeout=30) as pipe:  # some stages have no part in a program
+with Pipeline.distributed(HERE / "two_models", timeout=600) as pipe:  # some stages have no part in a program
     if RANK == 0:
         tokens, encoded, ids, scored = torch.load(HERE / "two_models.pt")
         for _ in range(3):

@@ -17,14 +17,13 @@ import psutil
 import pytest
 import torch
 
-from runtime.serving.engines.supervisor import HUNG_AFTER
 from tests.support.artifacts import Part, tensor, write
+from tests.support.patience import PATIENCE
 from tests.support.serving import Served, serving
 
 serve_client = pytest.importorskip("examples.serve_client")
 tritonclient = pytest.importorskip("tritonclient.http")
 ROWS = 4
-SOON = 20.0  # seconds; an idle machine needs one
 ONE_ROW = (
     b'{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}], '
     b'"outputs": [{"name": "%s"}]}'
@@ -124,7 +123,7 @@ def test_a_request_that_ends_a_stage_fails_and_others_are_answered(served: Serve
     engine = served.engine()
     with ThreadPoolExecutor(3) as pool:
         fatal = pool.submit(served.infer, [-2.0] * ROWS)
-        assert served.wait(ready=False) < SOON
+        served.wait(ready=False)
         others = [pool.submit(served.infer, [float(n)] * ROWS) for n in (1, 2)]
         assert served.http.get("/v2/health/live").status_code == 200
         assert [other.result().json()["outputs"][0]["data"] for other in others] == [[4.0] * ROWS, [6.0] * ROWS]
@@ -144,7 +143,7 @@ def test_nothing_is_lost_when_a_process_hangs(served: Served, hangs: str) -> Non
         answers += [pool.submit(served.infer, [float(n)] * ROWS) for n in range(8)]
         time.sleep(0.3)
         victim.send_signal(signal.SIGSTOP)
-        assert served.wait(ready=False) < HUNG_AFTER + SOON
+        served.wait(ready=False)
         assert [answer.result().status_code for answer in answers] == [200] * 12
     assert (served.engine() == engine) is (hangs == "stage")
 
@@ -206,7 +205,9 @@ def test_a_wrong_token_opens_nothing_but_health_and_the_end_answers_what_is_here
 )
 def test_what_cannot_be_served_is_refused_in_one_line(artifact: Path, flags: list[str], message: str) -> None:
     given = [str(artifact) if flag == "ARTIFACT" else flag for flag in flags]
-    done = subprocess.run([sys.executable, "-m", "runtime.serve", *given], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "runtime.serve", *given], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert message in done.stderr
 
@@ -225,5 +226,5 @@ def test_the_processes_end_with_the_front(served: Served) -> None:
     processes = [engine, *engine.children()]
     assert len(processes) == 3
     os.kill(served.process.pid, signal.SIGKILL)
-    _, alive = psutil.wait_procs(processes, 5)
+    _, alive = psutil.wait_procs(processes, PATIENCE)
     assert not alive

@@ -19,6 +19,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from examples import serve_chat
 from tests.support.browsing import chromium
+from tests.support.patience import PATIENCE
 from tests.support.serving import Served, serving
 
 openai = pytest.importorskip("openai")
@@ -141,17 +142,19 @@ def test_another_model_is_not_there(client: Any) -> None:
 def test_the_page_shows_what_is_served_and_tries_it(served: Served, tmp_path: Path) -> None:
     with chromium(tmp_path) as page:
         page.driver.get(served.url)
-        WebDriverWait(page.driver, 30).until(lambda _: page.all("body[data-ready=true] #stages tbody tr:nth-child(2)"))
+        WebDriverWait(page.driver, PATIENCE).until(
+            lambda _: page.all("body[data-ready=true] #stages tbody tr:nth-child(2)")
+        )
         assert (page.driver.title, page.one("#state").text) == ("model · stagecut", "ready")
         page.one("#chat").send_keys(Keys.SPACE)  # off
         page.one("#temperature").send_keys("0")
         page.one("#tokens").send_keys(Keys.CONTROL, "a", Keys.NULL, "30")
         page.one("#text").send_keys("w3 w5", Keys.CONTROL, Keys.ENTER)
-        WebDriverWait(page.driver, 30).until(lambda _: page.one("#said").text.startswith("30 tokens"))
+        WebDriverWait(page.driver, PATIENCE).until(lambda _: page.one("#said").text.startswith("30 tokens"))
         asked = {"model": "model", "prompt": "w3 w5", "temperature": 0, "max_tokens": 30}
         whole = served.http.post("/v1/completions", json=asked).json()["choices"][0]["text"]
         assert page.one("#answer").get_property("textContent") == whole
-        WebDriverWait(page.driver, 30).until(lambda _: "200" in page.one("#statuses").text)
+        WebDriverWait(page.driver, PATIENCE).until(lambda _: "200" in page.one("#statuses").text)
         assert len(page.all("#cut svg .cluster.stage-1 > path[style*=opacity]")) == 1  # lit
         for scheme, light in (("light", True), ("dark", False)):
             page.prefer(scheme)
@@ -171,7 +174,7 @@ def test_a_text_goes_on_after_its_engine_died(served: Served, client: Any) -> No
     engine.kill()
     pieces += [event.choices[0].text for event in stream]
     assert "".join(pieces) == whole.text
-    engine.wait(30)
+    engine.wait(PATIENCE)
     served.wait()
     assert served.engine().pid != engine.pid
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
@@ -24,6 +23,7 @@ from passes.pipeline import Step
 from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import graph, linear, param, value
 from tests.support.planning import machine, planned, slow_machine, steps
+from tests.support.seeds import made_once
 
 CALLS = (1.0, 3.0)
 
@@ -45,7 +45,7 @@ class Layers(nn.Module):
 INPUTS = (torch.linspace(-1, 1, 128).reshape(8, 16), torch.linspace(-1, 1, 16)[None])
 
 
-@cache
+@made_once
 def model() -> Layers:
     return Layers().eval()
 
@@ -55,7 +55,7 @@ def two_programs() -> Graph:
     return merged([("many", {}, CALLS[0], many), ("one", {"rows": 1}, CALLS[1], capture(model(), (INPUTS[1],)))])
 
 
-@cache
+@made_once
 def after_each_pass() -> list[Step]:
     return list(steps(two_programs(), slow_machine(2)))
 

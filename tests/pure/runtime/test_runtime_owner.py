@@ -19,6 +19,7 @@ from runtime.processes.session import Places
 from runtime.processes.start import QUIET, Fork, can_be_copied
 from runtime.processes.watch import Members, StageProcess, watch
 from tests.support.artifacts import chain
+from tests.support.patience import PATIENCE
 
 
 def test_reports_that_come_together_are_heard_together(tmp_path: Path) -> None:
@@ -32,7 +33,7 @@ def test_reports_that_come_together_are_heard_together(tmp_path: Path) -> None:
     thread.start()
     try:
         with shared.changed:
-            assert shared.changed.wait_for(shared.is_settled, 20)  # nothing more comes that would wake the thread
+            assert shared.changed.wait_for(shared.is_settled, PATIENCE)  # nothing more comes that would wake the thread
     finally:
         shared.ended.set()
         thread.join()

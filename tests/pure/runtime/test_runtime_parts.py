@@ -22,6 +22,7 @@ from runtime.manifest.json_table import as_table, from_json, spread_json
 from runtime.manifest.manifest import Manifest, Receive, Send
 from runtime.stage.loader import import_file
 from tests.support.artifacts import chain, tensor
+from tests.support.patience import PATIENCE
 
 
 def test_an_expression_knows_its_symbols() -> None:
@@ -77,7 +78,7 @@ def test_closing_a_channel_wakes_who_waits(waiting: str) -> None:
     thread = Thread(target=wait)
     thread.start()
     channel.close()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert len(raised) == 1
     with pytest.raises(ChannelClosed):
         channel.send(3)

@@ -7,7 +7,6 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -33,6 +32,7 @@ from passes.cheap.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
 from tests.support.planning import machine
+from tests.support.seeds import made_once
 
 WIDTH = 8
 needs_dot = pytest.mark.skipif(not shutil.which("dot"), reason="the program `dot` is not installed")
@@ -64,7 +64,7 @@ class Toy(nn.Module):
         return self.head(hidden + first)
 
 
-@cache
+@made_once
 def toy() -> Graph:
     graph = capture(Toy(), (torch.randn(2, 4, WIDTH),), {}, dynamic_shapes={"x": {0: "batch"}})
     return AnnotateCost().run(PropagateShapes().run(graph, machine(1)), machine(1))

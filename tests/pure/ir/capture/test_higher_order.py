@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
 import torch
@@ -23,6 +22,7 @@ from tests.support.checking import Call as Inputs
 from tests.support.checking import assert_same, run_graph, run_model
 from tests.support.hard_models import RUNS_FUNCTIONS, WIDTH, Either, Layers
 from tests.support.planning import machine
+from tests.support.seeds import made_once
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ def test_at_the_models_own_level_it_is_one_node(name: str) -> None:
     assert_same(want, found)
 
 
-@cache
+@made_once
 def branching() -> Graph:
     return capture(Layers(Either, 2).eval(), (hidden(),), dynamic_shapes=SIZES)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,7 @@ from tests.support.packed_weights import (
     swizzled,
     unordered,
 )
+from tests.support.seeds import made_once
 
 CT: dict[str, object] = {"quant_method": "compressed-tensors"}
 CASES: Mapping[str, tuple[dict[str, object], Callable[[], tuple[Tensors, torch.Tensor]]]] = {
@@ -102,7 +103,7 @@ CASES: Mapping[str, tuple[dict[str, object], Callable[[], tuple[Tensors, torch.T
 }
 
 
-@cache
+@made_once
 def made(name: str) -> tuple[Tensors, torch.Tensor]:
     """The tensors of a case and the weight that they are, made once for all tests of it."""
     return CASES[name][1]()

@@ -18,6 +18,7 @@ from ir.errors import CompileError
 from passes.cli.main import app
 from passes.compilation.compiler import check_room
 from passes.options.options import CostSource, Options
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[4]
 MISSING = """
@@ -33,7 +34,7 @@ sys.meta_path.insert(0, Missing())
 def run(code: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     path = f"import sys\nsys.path.append({str(ROOT)!r})\n"
     return subprocess.run(
-        [sys.executable, "-c", path + code, *arguments], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", path + code, *arguments], cwd=folder, capture_output=True, text=True, timeout=PATIENCE
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache
 
 import pytest
 import torch
@@ -25,6 +24,7 @@ from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import add, captured, graph, relu, value
 from tests.support.model_cases import CASES
 from tests.support.planning import cut, machine
+from tests.support.seeds import made_once
 
 NAMES = [
     "long skips",
@@ -45,7 +45,7 @@ def connect(graph: Graph) -> Graph:
     return graph
 
 
-@cache
+@made_once
 def uncut(name: str) -> Graph:
     graph = captured(name)
     for step in (PropagateShapes(), AnnotateCost(), MarkCheap()):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from passes.compilation.summary import summarize
 from passes.cut.cut_problem import as_problem
 from passes.cut.named_cuts import between_modules
 from tests.support.planning import planned, slow_machine
+from tests.support.seeds import made_once
 
 
 class Block(nn.Module):
@@ -44,7 +44,7 @@ class Tower(nn.Module):
         return self.head(x)
 
 
-@cache
+@made_once
 def tower() -> Graph:
     return capture(Tower().eval(), (torch.randn(8, 32),))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +19,7 @@ from ir.graph import Call, Graph
 from ir.machine.named import read_cluster
 from passes.fusing.share_heads import ShareHeads
 from tests.support.planning import machine
+from tests.support.seeds import made_once
 
 GPU = read_cluster("h200x1")
 DIM = 8
@@ -87,7 +87,7 @@ def heads(batch: int, count: int, seq: int, dtype: torch.dtype = torch.bfloat16)
     return drawn.transpose(1, 2)
 
 
-@cache
+@made_once
 def grouped() -> tuple[Graph, Graph]:
     """The graph before the pass and after it."""
     graph = capture(Grouped(), (heads(2, 12, 5),), dynamic_shapes={"x": {0: "batch", 2: "seq"}})

@@ -17,6 +17,7 @@ from runtime.generation.outputs import StepOutputs
 from runtime.generation.scheduling.batches import TextBatch
 from runtime.generation.scheduling.sequences import TextInProgress
 from runtime.manifest.manifest import Generation
+from tests.support.patience import PATIENCE
 from tests.support.texts import (
     FULL,
     SLIDING,
@@ -79,7 +80,7 @@ def test_a_text_that_fails_by_itself_is_lost_alone() -> None:
     with generator(decoder) as made:
         begun = [begin(made, prompt, 3) for prompt in [*prompts(3), [VOCABULARY], *prompts(2, seed=1)]]
         with pytest.raises(StageError, match="poison"):
-            begun[3].result(timeout=30)
+            begun[3].result(timeout=PATIENCE)
         others = [found for i, found in enumerate(begun) if i != 3]
         assert [tokens(found) for found in others] == [written(p, 3) for p in [*prompts(3), *prompts(2, seed=1)]]
         assert made._scheduler.pools.full.free == FULL.pages - 1
@@ -105,7 +106,7 @@ def test_a_reader_that_raises_leaves_nobody_waiting() -> None:
     with generator(Decoder(FULL)) as made:
         found = made.start([1, 2], TextOptions(5), reader=Broken())
         with pytest.raises(ValueError, match="no such id"):
-            found.result(timeout=30)
+            found.result(timeout=PATIENCE)
         assert tokens(begin(made, [3, 4], 3)) == written([3, 4], 3)
 
 
@@ -118,7 +119,7 @@ def test_tokens_that_do_not_come_to_the_host_leave_nobody_waiting(monkeypatch: p
             patch.setattr(made._copies, "to_host", fail)
             for _ in range(5):
                 with pytest.raises(MemoryError, match="no memory is pinned"):
-                    begin(made, [1, 2]).result(timeout=30)
+                    begin(made, [1, 2]).result(timeout=PATIENCE)
         assert tokens(begin(made, [3, 4], 3)) == written([3, 4], 3)
 
 
@@ -141,9 +142,9 @@ def test_texts_of_a_lost_stage_fail_with_what_became_of_it() -> None:
     with generator(Lost(FULL), stages=2) as made:
         for found in [begin(made, prompt) for prompt in prompts(4)]:
             with pytest.raises(StageLost, match="it was killed"):
-                found.result(timeout=30)
+                found.result(timeout=PATIENCE)
         with pytest.raises(StageLost, match="it was killed"):
-            begin(made, [1, 2]).result(timeout=30)
+            begin(made, [1, 2]).result(timeout=PATIENCE)
 
 
 def test_closing_ends_what_is_not_done() -> None:
@@ -152,7 +153,7 @@ def test_closing_ends_what_is_not_done() -> None:
         long = made.start([1, 2], TextOptions(140))
         made.close()
         with pytest.raises(PipelineClosed):
-            long.result(timeout=30)
+            long.result(timeout=PATIENCE)
         with pytest.raises(PipelineClosed):
             begin(made, [1])
 

@@ -27,6 +27,7 @@ from runtime.generation.scheduling.scheduler import STEPS_AHEAD, Scheduler
 from runtime.generation.scheduling.sequences import Pools, TextInProgress
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
+from tests.support.patience import PATIENCE
 from tests.support.texts import (
     END,
     FULL,
@@ -159,7 +160,7 @@ def test_a_step_that_fails_is_ordered_again_though_those_before_it_are_not_read(
 def test_a_penalty_for_repeated_tokens_waits_for_each_token() -> None:
     behind = Behind(Decoder(FULL))
     made = behind.generator()
-    made.start([1, 2], TextOptions(8, Sampling(repetition_penalty=2.0))).result(timeout=30)
+    made.start([1, 2], TextOptions(8, Sampling(repetition_penalty=2.0))).result(timeout=PATIENCE)
     assert max(behind.behind) == 0
     made.close()
 
@@ -171,7 +172,7 @@ def test_stages_that_are_closed_while_tokens_are_on_their_way() -> None:
     next(iter(long))
     behind.open = False
     with pytest.raises(PipelineClosed, match="does not come to an end"):
-        long.result(timeout=30)
+        long.result(timeout=PATIENCE)
     made.close()
 
 
@@ -214,8 +215,8 @@ def test_stages_that_are_faster_than_the_host_do_not_keep_it_from_other_texts() 
         return behind.submit(given, ready)
 
     made._stages = replace(made._stages, submit=submit)
-    assert len(made.start([5, 6, 7], TextOptions(30)).result(timeout=30)) == 30
-    assert len(late[0].result(timeout=30)) == 3
+    assert len(made.start([5, 6, 7], TextOptions(30)).result(timeout=PATIENCE)) == 30
+    assert len(late[0].result(timeout=PATIENCE)) == 3
     assert behind.given[5]["input_ids"].tolist() == [[9, 11]]
 
 

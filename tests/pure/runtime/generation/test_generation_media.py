@@ -20,6 +20,7 @@ from runtime.generation.scheduling.pages import TRASH
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation, MediaPlaces
 from runtime.manifest.manifest import Tensor as ManifestTensor
+from tests.support.patience import PATIENCE
 
 PLACE = 5
 TERMS = Generation(page=4, pages=40, max_length=64, vocabulary=97)
@@ -127,7 +128,7 @@ def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: Me
     [image] = media.of_rows(given(seq=8), [ids], None)
     alike: list[TextMedia | None] = [image, image, None]
     texts = [made.start(ids, TextOptions(2), media=its) for its in alike]
-    assert [text.result(timeout=30) for text in texts] == [[10, 11]] * 3
+    assert [text.result(timeout=PATIENCE) for text in texts] == [[10, 11]] * 3
     made.close()
     first = [batch for batch in seen if "media_pixels" in batch]
     assert [batch["input_ids"].shape for batch in first] == [(1, 8)] * 2
@@ -150,6 +151,6 @@ def test_a_batch_that_no_program_takes_costs_its_own_texts_alone(error: type[Exc
     made = Generator(TERMS, TAKES, GeneratingStages(submit, 1))
     texts = [made.start([token], TextOptions(3)) for token in (60, 7)]
     with pytest.raises(error, match="no program takes it"):
-        texts[0].result(timeout=30)
-    assert made.start([8], TextOptions(3)).result(timeout=30) == [8, 8, 8]
+        texts[0].result(timeout=PATIENCE)
+    assert made.start([8], TextOptions(3)).result(timeout=PATIENCE) == [8, 8, 8]
     made.close()

@@ -10,6 +10,7 @@ import pytest
 
 from runtime.serving.admission import Admission, Expired, Limits, NotServing, Overloaded, RequestFailed
 from runtime.serving.arrays import Array
+from tests.support.patience import PATIENCE
 
 
 def row(value: int, rows: int = 1) -> dict[str, Array]:
@@ -51,7 +52,7 @@ class Engine:
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 10))
+    asyncio.run(asyncio.wait_for(test, PATIENCE))
 
 
 def values(tasks: list[asyncio.Task[Any]]) -> list[bytes]:

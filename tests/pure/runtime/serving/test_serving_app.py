@@ -23,6 +23,7 @@ from runtime.serving.front import spans
 from runtime.serving.front.app import Server, Settings
 from runtime.serving.protocols.openai_requests import FieldRefused
 from tests.support.artifacts import Part, tensor, write
+from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -62,7 +63,7 @@ def test_a_body_that_does_not_come_is_given_up(
 
         await server.app()(scope, never, send)
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))
     assert sent[0]["status"] == status
     assert b"the body was not there within 0.01 s" in sent[1]["body"]
 

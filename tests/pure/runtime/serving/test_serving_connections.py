@@ -14,6 +14,7 @@ from runtime.serving.front import connections
 from runtime.serving.front.connections import Connection
 from runtime.serving.front.doors import Doors
 from runtime.serving.front.metrics import Metrics
+from tests.support.patience import PATIENCE
 
 
 class Sent(asyncio.Transport):
@@ -84,7 +85,7 @@ def test_a_head_that_is_wrong_is_answered_and_the_connection_closed(
 @pytest.mark.parametrize("parts", [[], [HEAD], [HEAD, b"\r\n", HEAD]])
 def test_a_head_that_does_not_come_is_given_up(parts: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "SLOWEST_HEAD", 0.01)
-    sent = told(*parts, seconds=30)
+    sent = told(*parts, seconds=PATIENCE)
     assert (sent.closed, b"HTTP/1.1 408 Request Timeout" in sent.data) == (True, True)
 
 
@@ -118,4 +119,4 @@ def test_a_client_that_leaves_ends_what_would_answer_it() -> None:
         assert ended == ["the answer"]
         assert b'status="499"' in metrics.page()
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    asyncio.run(asyncio.wait_for(run(), PATIENCE))

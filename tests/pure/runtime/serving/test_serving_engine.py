@@ -11,6 +11,7 @@ from typing import Any
 from runtime.generation.continuation import Step
 from runtime.serving.engines.engine_process import Serving
 from runtime.serving.engines.messages import EngineMessage
+from tests.support.patience import PATIENCE
 
 
 def test_a_prompt_that_takes_long_to_read_holds_up_no_other_text() -> None:
@@ -25,7 +26,7 @@ def test_a_prompt_that_takes_long_to_read_holds_up_no_other_text() -> None:
             self.clear()
 
     def start(prompt: str, **options: Any) -> Text:
-        assert prompt == "short" or read.wait(10)
+        assert prompt == "short" or read.wait(PATIENCE)
         return Text([Step(0, 5, "w5", True)])
 
     asked = [EngineMessage("text", {"id": i, "prompt": p, "options": {}}) for i, p in ((1, "long"), (2, "short"))]
@@ -37,6 +38,6 @@ def test_a_prompt_that_takes_long_to_read_holds_up_no_other_text() -> None:
     wire: Any = SimpleNamespace(send=send, receive=messages.__next__)
     pipe: Any = SimpleNamespace(start=start, pids={}, closed=False, devices=[])
     Serving(pipe, wire).serve()
-    assert [said.get(timeout=10) for _ in range(4)] == [("ready", 0), ("begun", 2), ("step", 2), ("end", 2)]
+    assert [said.get(timeout=PATIENCE) for _ in range(4)] == [("ready", 0), ("begun", 2), ("step", 2), ("end", 2)]
     read.set()
-    assert [said.get(timeout=10) for _ in range(3)] == [("cancelled", 1), ("begun", 1), ("end", 1)]
+    assert [said.get(timeout=PATIENCE) for _ in range(3)] == [("cancelled", 1), ("begun", 1), ("end", 1)]
