@@ -50,7 +50,7 @@ def each_program(run: Callable[[_P, Graph, Cluster], Graph]) -> Callable[[_P, Gr
 
 
 @dataclass(frozen=True)
-class Step:
+class PassResult:
     """The result of one pass, and the seconds that it took."""
 
     name: str
@@ -92,14 +92,14 @@ class PassPipeline:
             raise PipelineError(f"no pass is named {name!r}; there are {', '.join(names)}")
         return names.index(name)
 
-    def run(self, graph: Graph, cluster: Cluster) -> Iterator[Step]:
+    def run(self, graph: Graph, cluster: Cluster) -> Iterator[PassResult]:
         """The result of each pass in turn.  Raises VerifyError where it breaks an invariant ensured so far."""
         held = dict.fromkeys(_ALWAYS)
         for i, p in enumerate(self.passes):
             start = perf_counter()
             held |= dict.fromkeys(p.ensures)
             graph = self._once(i, graph, cluster, held)
-            yield Step(p.name, graph, perf_counter() - start)
+            yield PassResult(p.name, graph, perf_counter() - start)
 
     def _once(self, place: int, graph: Graph, cluster: Cluster, held: Iterable[Invariant]) -> Graph:
         """The result of a pass, which may be known from another machine."""

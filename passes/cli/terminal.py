@@ -17,7 +17,7 @@ from ir.errors import CompileError, InternalError
 if TYPE_CHECKING:
     from ir.graph import Graph
     from passes.options.options import Options
-    from passes.pipeline import Step
+    from passes.pipeline import PassResult
 
 stdout, stderr = Console(highlight=False), Console(stderr=True, highlight=False)
 _SILENT = Console(stderr=True, quiet=True)
@@ -57,7 +57,9 @@ class Terminal:
             yield lambda written: bar.advance(task, written)
         self.progress.print(f"{'stages and weights':<20} {perf_counter() - start:6.1f} s")
 
-    def shown(self, steps: Iterator[Step], describe: Callable[[Graph | None, Graph], str]) -> Iterator[Step]:
+    def shown(
+        self, steps: Iterator[PassResult], describe: Callable[[Graph | None, Graph], str]
+    ) -> Iterator[PassResult]:
         """The same steps, with a spinner while each runs and a line when it is done."""
         doing, before = "export", None
         while True:

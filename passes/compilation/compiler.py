@@ -33,7 +33,7 @@ from passes.compilation.sizes.workload import with_workload
 from passes.compilation.summary import node_seconds, summarize
 from passes.options.options import Weights
 from passes.options.sizes import WantedCall
-from passes.pipeline import PassPipeline, Step
+from passes.pipeline import PassPipeline, PassResult
 from runtime.check.artifact import faults
 from runtime.manifest.manifest import TOKENIZER, Padding
 
@@ -46,7 +46,7 @@ class Compiled:
 
     plan: StagePlan
     summary: Summary
-    steps: tuple[Step, ...]
+    steps: tuple[PassResult, ...]
     files: tuple[Path, ...]
 
 
@@ -63,7 +63,7 @@ class Compiler:
     cache: bool = False  # whether graphs are kept from one run to the next
     tell: Callable[[str], object] = str  # about progress
 
-    def steps(self, source: Source) -> Iterator[Step]:
+    def steps(self, source: Source) -> Iterator[PassResult]:
         """Capture a source, then run the passes over it.  Raises CompileError."""
         if self.weights is Weights.link:
             check_linked(source.weights)
@@ -71,7 +71,7 @@ class Compiler:
         graph = self.export(source)
         if self.weights is not Weights.none:
             check_weights(graph, source.weights)
-        yield Step(EXPORT, graph, perf_counter() - start)
+        yield PassResult(EXPORT, graph, perf_counter() - start)
         yield from self.passes.run(graph, self.machine)
 
     def export(self, source: Source) -> Graph:
@@ -86,14 +86,14 @@ class Compiler:
             return replace(with_workload(graph, workload), made_up=not self.workload)
         return with_workload(graph, self.workload, source.made_up)
 
-    def plan(self, steps: Sequence[Step]) -> StagePlan:
+    def plan(self, steps: Sequence[PassResult]) -> StagePlan:
         """The stages of what the last step left."""
         return plan_stages(steps[-1].graph, self.machine)
 
     def write(
         self,
         source: Source,
-        steps: Sequence[Step],
+        steps: Sequence[PassResult],
         folder: Path,
         wrote: Callable[[int], object] = int,
         plan: StagePlan | None = None,
@@ -172,7 +172,7 @@ def check_room(folder: Path, nbytes: int) -> None:
         )
 
 
-def _notes(steps: Sequence[Step]) -> Iterator[PassNote]:
+def _notes(steps: Sequence[PassResult]) -> Iterator[PassNote]:
     """A note on what each step did, for the report."""
     yield PassNote(steps[0].name, steps[0].seconds, contents(steps[0].graph))
     for before, after in pairwise(steps):

@@ -30,7 +30,7 @@ from passes.compilation.target import target
 from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.options.options import CUT, DECODER, Options, Weights, flags
 from passes.options.scoped import scoped
-from passes.pipeline import PassPipeline, Step
+from passes.pipeline import PassPipeline, PassResult
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ class Job:
                 self.terminal.note(f"verify: {verdict}")
         return compiled
 
-    def _steps(self, source: Source) -> tuple[list[Step], dict[str, str]]:
+    def _steps(self, source: Source) -> tuple[list[PassResult], dict[str, str]]:
         """The graph after each pass, and by file name the dumps that were asked for, which are printed as they come."""
         dumps: dict[str, str] = {}
-        steps: list[Step] = []
+        steps: list[PassResult] = []
         for step in self.terminal.shown(self.compiler.steps(source), changes):
             if self.options.print_after in (step.name, "all"):
                 dumps[f"{len(steps):02}-{step.name}.txt"] = f"{print_graph(step.graph)}\n"

@@ -26,7 +26,7 @@ from passes.partitioners.problem import (
     Weight,
     evaluate,
 )
-from passes.partitioners.problem import Node as Step
+from passes.partitioners.problem import Node as ProblemNode
 from passes.partitioners.problem import Value as Flow
 from passes.partitioners.problem.parts import HeldBytes
 
@@ -90,7 +90,7 @@ def as_problem(
 
     return Problem(
         nodes=tuple(
-            Step(tuple([t * part[n.program] for t in time]), cheap=n.cheap, name=n.results[0].name)
+            ProblemNode(tuple([t * part[n.program] for t in time]), cheap=n.cheap, name=n.results[0].name)
             for n, time in zip(graph.nodes, times, strict=True)
         ),
         values=tuple(

@@ -25,7 +25,7 @@ from ir.objects.signature import bind, flatten, forward_parameters
 from ir.plan import StagePlan
 from ir.sources import Source, read_source
 from passes.compilation.api import compile_model
-from passes.pipeline import Step
+from passes.pipeline import PassResult
 from runtime import Pipeline
 from tests.support.planning import machine, steps
 
@@ -60,7 +60,7 @@ def check_every_pass(graph: Graph, model: nn.Module, calls: Sequence[Call], clus
     """After every pass the graph returns what the model does, for calls in a row."""
     weights = {fqn: tensor.clone() for fqn, tensor in model.state_dict().items()}
     expected, checked = list(run_model(model, calls)), None
-    for step in [Step("capture", graph, 0.0), *steps(graph, cluster, **options)]:
+    for step in [PassResult("capture", graph, 0.0), *steps(graph, cluster, **options)]:
         if checked == (checked := computed(step.graph)):
             continue  # the pass wrote down what it found, and changed no node
         for i, (want, found) in enumerate(zip(expected, run_graph(step.graph, calls, weights), strict=True)):
@@ -90,6 +90,7 @@ def check_artifact(
 def resized(source: Source, sizes: Mapping[str, int]) -> Call:
     """The example inputs cut, or repeated, to other sizes."""
     arguments = bind(forward_parameters(source.model), source.args, source.kwargs)
+    assert isinstance(source.dynamic_shapes, Mapping)
     for name, dims in source.dynamic_shapes.items():
         for dim, size in dims.items():
             arguments[name] = arguments[name].index_select(dim, torch.arange(sizes[size]) % arguments[name].shape[dim])

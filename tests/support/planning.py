@@ -9,7 +9,7 @@ from typing import Any
 from ir.graph import Graph
 from ir.machine.cluster import Cluster, Device, Link
 from passes.defaults import default_passes
-from passes.pipeline import PassPipeline, Step
+from passes.pipeline import PassPipeline, PassResult
 
 DEVICE = Device("cpu", flops=1e11, bandwidth=2e10, memory=8 << 30, launch=2e-6)
 LINK = Link(bandwidth=4e9, latency=3e-5)
@@ -25,7 +25,7 @@ def slow_machine(devices: int, **changes: Any) -> Cluster:
     return Cluster.uniform((replace(DEVICE, flops=1e6, bandwidth=1e7, launch=0.0, **changes),) * devices, LINK)
 
 
-def steps(graph: Graph, cluster: Cluster, **options: Any) -> Iterator[Step]:
+def steps(graph: Graph, cluster: Cluster, **options: Any) -> Iterator[PassResult]:
     """The default passes, one after the other."""
     return PassPipeline(default_passes(**options)).run(graph, cluster)
 

@@ -17,7 +17,7 @@ from runtime.processes.blocks import (
     OpenDeviceBlock,
     side_stream,
 )
-from runtime.processes.links.link import Link, LinkEnds, Tracing, at_place, close_all, release_idle
+from runtime.processes.links.link import LinkEnds, RouteEnd, Tracing, at_place, close_all, release_idle
 from runtime.processes.links.packets import (
     HOST,
     BatchPacket,
@@ -30,7 +30,7 @@ from runtime.processes.links.packets import (
 from runtime.processes.message_socket import MessageSocket
 
 
-class Inlet(Link):
+class Inlet(RouteEnd):
     """The end that receives.  A channel of which only `receive` is called, on one thread."""
 
     def __init__(self, connection: MessageSocket, ends: LinkEnds, alarm: Channel[None], tracing: Tracing) -> None:

@@ -75,7 +75,7 @@ class Tracing:
         return self.caller if packet.begins else None
 
 
-class Link:
+class RouteEnd:
     """One end of a route."""
 
     def __init__(self, connection: MessageSocket, ends: LinkEnds, alarm: Channel[None]) -> None:

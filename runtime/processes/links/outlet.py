@@ -23,7 +23,7 @@ from runtime.processes.blocks import (
     room_for,
     side_stream,
 )
-from runtime.processes.links.link import Link, LinkEnds, Tracing, at_place, close_all, release_idle
+from runtime.processes.links.link import LinkEnds, RouteEnd, Tracing, at_place, close_all, release_idle
 from runtime.processes.links.packets import (
     HOST,
     BatchPacket,
@@ -37,7 +37,7 @@ from runtime.processes.message_socket import MessageSocket
 SMALL = 1 << 20  # bytes of an input that goes by the host
 
 
-class Outlet(Link):
+class Outlet(RouteEnd):
     """The end that sends.  A channel of which only `send` is called, on one thread."""
 
     def __init__(

@@ -13,7 +13,6 @@ QUESTIONS = re.compile(r"(What|Which|Where|How|Who|Whose|Whether|When|Why)\b")
 # Names that two folders define for different things, each with its reason.
 TWO_MEANINGS = {
     **dict.fromkeys(["Device", "Link", "Node", "Value"], "a partitioning problem's own, numbers without torch"),
-    "Step": "a token of a text, and a graph after a pass",
     "Microbatching": "the manifest's, which imports nothing of ir",
     "MediaPlaces": "the manifest's, too",
     "main": "what `python -m` runs",

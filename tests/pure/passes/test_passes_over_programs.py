@@ -19,7 +19,7 @@ from passes.compilation.summary import summarize
 from passes.cut.cut_problem import as_problem
 from passes.group_shared import GroupShared
 from passes.options.options import Shared
-from passes.pipeline import Step
+from passes.pipeline import PassResult
 from passes.propagate_shapes import PropagateShapes
 from tests.support.graphs import graph, linear, param, value
 from tests.support.planning import machine, planned, slow_machine, steps
@@ -56,7 +56,7 @@ def two_programs() -> Graph:
 
 
 @made_once
-def after_each_pass() -> list[Step]:
+def after_each_pass() -> list[PassResult]:
     return list(steps(two_programs(), slow_machine(2)))
 
 
