@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -42,18 +42,14 @@ class Pack:
                 room -= nbytes
         return cls.of(small) if len(small) > 1 else None
 
-    def without(self, names: Collection[str]) -> Pack:
-        """The same piece of memory, in which what had these names counts no more."""
-        kept = {name: i for i, name in enumerate(self.tensors) if name not in names}
-        offsets = [self.offsets[i] for i in kept.values()]
-        left = {name: self.tensors[name] for name in kept}
-        return Pack(left, self.memory, offsets, _layout(left, offsets, self.memory.nbytes))
-
-    def copied(self) -> Pack:
-        """The same in another piece of memory."""
+    def changed(self, named: Mapping[str, Tensor]) -> Pack:
+        """The same in another piece of memory, with those of other tensors that are in the pack by their names."""
         memory = _host_memory(self.memory.nbytes).copy_(self.memory)
-        copies = views(memory, [*self.tensors.values()], self.offsets)
-        return Pack(dict(zip(self.tensors, copies, strict=True)), memory, self.offsets, self.layout)
+        copies = dict(zip(self.tensors, views(memory, [*self.tensors.values()], self.offsets), strict=True))
+        for name, tensor in named.items():
+            if name in copies:
+                copies[name].copy_(tensor)
+        return Pack(copies, memory, self.offsets, self.layout)
 
 
 def _layout(names: Iterable[str], offsets: Iterable[int], nbytes: int) -> str:

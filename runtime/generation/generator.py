@@ -228,11 +228,11 @@ class Generator:
             return batch.inputs(takes, self._generation), ()
         if max(batch.counts) > 1:
             return self._steps.of_prompts(batch), ()
-        if not any(text.unread for text in batch.texts):
-            return self._steps.of(batch), ()
-        given, rows = self._steps.of(batch, ids=False), self._steps.rows
-        if (step := batch.follows) is not None and len(step.token) == rows:
+        given, rows = self._steps.of(batch), self._steps.rows
+        if (step := batch.follows) is not None and len(step.token) == rows:  # a device has them, known or not
             return given.beside(input_ids=step.token[:, None]), step.ready
+        if not any(text.unread for text in batch.texts):
+            return given.beside(**self._steps.ids(batch)), ()
         ids, ready = self._copies.ids(batch.last_tokens(), rows - len(batch.texts))
         return given.beside(input_ids=ids), ready
 

@@ -16,30 +16,18 @@ from runtime.manifest.manifest import Generation
 
 GROUPS_KEPT = 16  # of texts whose inputs are kept: those that stages compute in turn are at most one for each device
 
-UNCHANGED = frozenset(
-    {
-        "counts",
-        "table",
-        "window_table",
-        "window_first",
-        "shifts",
-        "adapter",
-        "slots",
-        "source_lengths",
-        "source_table",
-        "sampling",
-        "seeds",
-        "ranks",
-        "marked",
-        "changes",
-    }
+OF_PAGES = frozenset({"table", "window_table", "window_first", "slots", "source_table"})
+"""Inputs that are the same in all steps of the same texts, as long as their pages lie where they lay."""
+
+OF_OPTIONS = frozenset(
+    {"counts", "shifts", "adapter", "source_lengths", "sampling", "seeds", "ranks", "marked", "changes"}
 )
-"""Inputs that are the same in all steps of one new token of the same texts, as long as their pages lie where they lay.
+"""Inputs that are the same in all steps of one new token of the same texts.
 
 `marked` and `changes` are not where logits of a text are changed: each of its tokens may have other logits changed.
 """
 
-MADE_BY_SCHEDULER = frozenset({*UNCHANGED, "input_ids", "lengths"})
+MADE_BY_SCHEDULER = frozenset({*OF_PAGES, *OF_OPTIONS, "input_ids", "lengths"})
 """The inputs that no caller has given, whose elements need no check."""
 
 
@@ -62,24 +50,24 @@ class StepTensors(dict[str, torch.Tensor]):
         return StepTensors.of(self | others, self.pack)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Group:
-    """Texts that have one new token each, and the inputs of their first step."""
+    """Texts that have one new token each, and the inputs of their last step."""
 
-    moves: list[int]  # the changes of the pages of each, by when this was made
     padded: TextBatch
+    each: tuple[str, ...]  # the inputs that differ from step to step
+    moved: tuple[str, ...]  # and those that do where a text has other pages
+    moves: list[int]  # the changes of the pages of each text, at that step
     made: StepTensors
-    same: StepTensors  # of these, those that do not differ from step to step, where they lie in `made`
-    changing: tuple[str, ...]  # the others
 
 
 @dataclass
 class StepInputs:
     """The inputs of a decoder's steps.  No tensor is ever changed: stages know by the tensor, or pack, what they have.
 
-    Small ones lie in one pack.  Where groups of texts take turns, each step has one of its own, which one copy brings;
-    a step behind another one of its group has the same pack, of which nothing is copied, and what differs beside it.
-    A large one that is as in an earlier step is the same.  Not thread-safe.
+    Small ones lie in one pack, which one copy brings; each step has one of its own.  Of a further step of a group the
+    pack is a copy of the one before, in which is changed what differs, and a large input that is as it was is the same.
+    Not thread-safe.
     """
 
     takes: Collection[str]
@@ -88,21 +76,22 @@ class StepInputs:
     packs: bool  # whether this process launches the graphs, into which one copy brings what was made together
     rows: int = 0  # of the last batch, those included that belong to nobody
     _groups: OrderedDict[tuple[TextInProgress, ...], _Group] = field(default_factory=OrderedDict)  # the latest last
-    _latest: _Group | None = None  # of the last step
 
-    def of(self, batch: TextBatch, ids: bool = True) -> StepTensors:
-        """The inputs of a batch of texts that have one new token each; `ids`: whether with `input_ids`."""
+    def of(self, batch: TextBatch) -> StepTensors:
+        """The inputs of a batch of texts that have one new token each, without that: see `ids`."""
         moves = [text.moves for text in batch.texts]
         group = self._groups.pop(batch.texts, None)
-        made = self._next(group) if group is not None and group.moves == moves else None
-        if group is None or made is None:
+        if group is None or not self._goes_on(group, moves):
             group = self._group(batch, moves)
-            made = group.made
-        self._groups[batch.texts] = self._latest = group
+        self._groups[batch.texts] = group
         if len(self._groups) > GROUPS_KEPT:
             self._groups.popitem(last=False)
         self.rows = len(group.padded.texts)
-        return made.beside(**self._packed(group.padded, ("input_ids",))) if ids else made
+        return group.made
+
+    def ids(self, batch: TextBatch) -> StepTensors:
+        """The new tokens of the last batch that `of` had."""
+        return self._packed(self._groups[batch.texts].padded, ("input_ids",))
 
     def of_prompts(self, batch: TextBatch) -> StepTensors:
         """The inputs of a batch of texts that have more."""
@@ -111,30 +100,30 @@ class StepInputs:
     def forget(self) -> None:
         """Keep no text alive: all inputs of the next step are made anew."""
         self._groups.clear()
-        self._latest = None
 
     def _group(self, batch: TextBatch, moves: list[int]) -> _Group:
         padded = with_spare_rows(batch, self.generation) if self.pads else batch
         marked = not all(text.options.changes_nothing for text in batch.texts)
-        same = UNCHANGED - ({"marked", "changes"} if marked else set[str]())
+        same = OF_OPTIONS - ({"marked", "changes"} if marked else set[str]())
         taken = [name for name in self.takes if name != "input_ids"]
-        made, changing = self._packed(padded, taken), tuple(name for name in taken if name not in same)
-        left = {name: tensor for name, tensor in made.items() if name not in changing}
-        return _Group(moves, padded, made, StepTensors.of(left, made.pack and made.pack.without(changing)), changing)
+        moved = tuple(name for name in taken if name not in same)
+        each = tuple(name for name in moved if name not in OF_PAGES)
+        return _Group(padded, each, moved, moves, self._packed(padded, taken))
 
-    def _next(self, group: _Group) -> StepTensors | None:
-        """The inputs of a further step of a group; None where one has another shape than in the first."""
+    def _goes_on(self, group: _Group, moves: list[int]) -> bool:
+        """Give a group the inputs of its next step; False where one has another shape than in the last."""
         if self.generation.together == "equal":
-            return None  # rows that belong to nobody are as long as the others
-        first, changed = group.made, self._tensors(group.padded, group.changing)
-        if any(tensor.shape != first[name].shape for name, tensor in changed.items()):
-            return None
-        if group is self._latest or first.pack is None:
-            return group.same.beside(**(_each_pinned(changed) if self.packs else changed))
-        pack = first.pack.copied()
-        for name in changed.keys() & pack.tensors.keys():
-            pack.tensors[name].copy_(changed[name])
-        return StepTensors.of(first | _each_pinned(_beside(changed, pack)), pack)
+            return False  # rows that belong to nobody are as long as the others
+        changed = self._tensors(group.padded, group.each if moves == group.moves else group.moved)
+        made, pack = group.made, group.made.pack
+        if any(tensor.shape != made[name].shape for name, tensor in changed.items()):
+            return False
+        if pack is not None:
+            pack = pack.changed(changed)
+            changed = _beside(changed, pack)
+        group.moves = moves
+        group.made = StepTensors.of(made | (_each_pinned(changed) if self.packs else changed), pack)
+        return True
 
     def _packed(self, batch: TextBatch, names: Collection[str]) -> StepTensors:
         made = self._tensors(batch, names)

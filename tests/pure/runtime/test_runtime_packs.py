@@ -73,8 +73,8 @@ def test_a_graph_has_the_tensors_of_its_launch_however_they_lie() -> None:
         for _ in range(6):
             given = [torch.randint_like(t, 2) if t.dtype != torch.bool else ~t for t in kept]
             match draw.randrange(6):
-                case 5 if pack is not None:  # as in the launch before, but for what is beside it
-                    pack = pack.without({"input 1", "input 3"})
+                case 5 if pack is not None:  # as in the launch before, but for one of its tensors
+                    pack = pack.changed({"input 1": given[1], "input 7": given[3]})
                     given = [pack.tensors.get(f"input {i}", tensor) for i, tensor in enumerate(given)]
                 case 0:
                     given, pack = packed(given, range(5))
@@ -115,16 +115,22 @@ def test_a_step_of_a_graph_is_one_copy_of_the_host_and_one_for_each_tensor_besid
     assert copied == [graph.inputs[0].data_ptr(), graph.inputs[2].data_ptr(), *[graph.inputs[0].data_ptr()] * 2]
 
 
-def test_what_stays_beside_packs_is_not_copied_again_with_them_nor_a_pack_with_what_is_beside_it() -> None:
+def test_what_stays_beside_packs_is_not_copied_again_with_them() -> None:
     tensors = [torch.ones(2), torch.ones(3), torch.ones(4)]
     graph = RecordedGraph(Nothing(), buffers_for([*one_pack(tensors[:2]), tensors[2]]), ())
     given, pack = packed(tensors, range(2))
-    left = pack.without({"input 1"})
     with patch.object(cuda_graphs, "start_copy") as copy:
-        graph.launch(given, pack)
-        for other in (torch.zeros(3), torch.ones(3)):
-            graph.launch([given[0], other, given[2]], left)
-    assert [call.args[0].shape for call in copy.call_args_list] == [(24,), (4,), (24,), (3,), (3,)]
+        for other in (pack, pack, pack.changed({"input 1": torch.zeros(3)})):
+            graph.launch([*other.tensors.values(), given[2]], other)
+    assert [call.args[0].shape for call in copy.call_args_list] == [(24,), (4,), (24,)]
+
+
+def test_a_pack_that_differs_in_a_tensor_is_the_same_in_all_others() -> None:
+    _, pack = packed([torch.ones(2), torch.ones(3), torch.ones(4)], range(2))
+    other = pack.changed({"input 1": torch.zeros(3), "input 2": torch.zeros(4)})
+    assert [tensor.tolist() for tensor in other.tensors.values()] == [[1, 1], [0, 0, 0]]
+    assert [tensor.tolist() for tensor in pack.tensors.values()] == [[1, 1], [1, 1, 1]]
+    assert other.layout == pack.layout
 
 
 def test_a_pack_whose_tensors_lie_otherwise_is_copied_tensor_by_tensor() -> None:

@@ -17,7 +17,7 @@ from runtime.generation.scheduling.batches import TextBatch
 from runtime.generation.scheduling.padding import with_few_widths, with_spare_rows
 from runtime.generation.scheduling.scheduler import Scheduler
 from runtime.generation.scheduling.sequences import Pools, TextInProgress
-from runtime.generation.scheduling.step_inputs import StepInputs, StepTensors
+from runtime.generation.scheduling.step_inputs import OF_PAGES, StepInputs, StepTensors
 from runtime.manifest.manifest import Generation
 
 NAMES = "input_ids lengths counts table window_table window_first adapter slots sampling seeds ranks marked changes"
@@ -49,7 +49,7 @@ def test_inputs_are_those_made_for_each_step_alone(terms: Generation, pads: bool
             alone = with_spare_rows(batch, terms) if pads else batch
             wanted = alone.inputs(TAKES, terms)
             wanted = with_few_widths(wanted, terms) if pads else wanted
-            found = steps.of(batch)
+            found = steps.of(batch).beside(**steps.ids(batch))
             assert found.keys() == wanted.keys()
             assert all(torch.equal(found[name], wanted[name]) for name in wanted)
             assert steps.rows == len(alone.texts)
@@ -61,6 +61,23 @@ def test_inputs_are_those_made_for_each_step_alone(terms: Generation, pads: bool
                 scheduler.remove(one)
         scheduler.all_read()
     assert compared > 60
+
+
+def test_a_batch_follows_the_step_that_wrote_the_last_token_of_each_text_in_its_row() -> None:
+    """A device has those tokens as the next step takes them, whether the host knows them or not."""
+    options, pools = TextOptions(9), Pools.of(PLAIN)
+    texts = [TextInProgress([5, 6], options, Continuation(number, options, print)) for number in range(3)]
+    whole, step = TextBatch((*texts,), (1, 1, 1)), StepOutputs(torch.zeros(3), torch.zeros(3))
+    assert whole.follows is None
+    for row, one in enumerate(texts):
+        assert one.grow(pools, 9)
+        assert one.computed(pools, 2, step, row)
+    texts[1].read(pools, 7)
+    assert whole.follows is step
+    assert TextBatch((texts[0], texts[2]), (1, 1)).follows is None
+    texts[0].computed(pools, 1, StepOutputs(torch.zeros(1), torch.zeros(1)), 0)
+    assert whole.follows is None
+    assert [one.token for one in TextBatch((texts[1],), (1,)).last_tokens()] == [7]
 
 
 def following(
@@ -83,10 +100,11 @@ def following(
 
 
 def test_what_is_as_in_the_step_before_is_the_same_tensor() -> None:
-    made = [given for _, given in following(StepInputs(TAKES, PLAIN, True, False), (1, 2, 4), 1, 5)]
-    changed = [{name for name in TAKES if one[name] is not other[name]} for one, other in pairwise(made)]
-    assert changed[:2] == [{"input_ids", "lengths"}] * 2
-    assert {"table", "sampling"} <= changed[2]  # each has another page
+    made = [given for _, given in following(StepInputs(TAKES, PLAIN, True, False), (1, 2, 4), 1, 8)]
+    changed = [{name for name in one if one[name] is not other[name]} for one, other in pairwise(made)]
+    assert changed[:2] == [{"lengths"}] * 2
+    assert {"table", "sampling"} <= changed[2]  # each has a page more, and a wider table
+    assert changed[6] == {"lengths", *OF_PAGES} & {*TAKES}  # each has a page more
 
 
 def test_groups_that_take_turns_keep_their_tensors() -> None:
@@ -95,12 +113,13 @@ def test_groups_that_take_turns_keep_their_tensors() -> None:
         made.setdefault(batch.texts, []).append(given)
     assert [len(inputs) > 2 for inputs in made.values()] == [True, True]
     for first, second, *_ in made.values():
-        assert {name for name in TAKES if first[name] is not second[name]} == {"input_ids", "lengths"}
+        assert {name for name in first if first[name] is not second[name]} == {"lengths"}
 
 
-def test_each_step_has_a_pack_of_its_own_where_groups_take_turns() -> None:
+@pytest.mark.parametrize("groups", [1, 2])
+def test_each_step_has_a_pack_of_its_own(groups: int) -> None:
     """Devices may still copy those of the steps before, in which nothing changes."""
-    steps = following(StepInputs(TAKES, PLAIN, True, True), range(6), 2, 6)
+    steps = following(StepInputs(TAKES, PLAIN, True, True), range(3 * groups), groups, 3 * groups)
     made = [given.pack for batch, given in steps if batch.texts == steps[0][0].texts]
     known = [pack for pack in made if pack is not None]
     assert len({pack.memory.data_ptr() for pack in known}) == len(made) == 3
@@ -110,16 +129,15 @@ def test_each_step_has_a_pack_of_its_own_where_groups_take_turns() -> None:
     assert "input_ids" not in known[0].tensors  # which a device may make
 
 
-def test_a_step_behind_another_one_of_its_group_has_its_pack_and_the_lengths_beside_it() -> None:
-    first, second, third = (given for _, given in following(StepInputs(TAKES, PLAIN, True, True), (1, 2, 4), 1, 3))
-    assert first.pack is not None
-    assert second.pack is not None
-    assert second.pack is third.pack
-    assert first.pack.tensors.keys() - second.pack.tensors.keys() == {"lengths"}
-    assert [given["lengths"].tolist() for given in (first, second, third)] == [[n, n, n, 0] for n in (5, 6, 7)]
-    assert [given.pack.memory.data_ptr() for given in (first, third) if given.pack] == [
-        first.pack.memory.data_ptr()
+def test_a_page_more_is_changed_in_the_pack_and_texts_that_need_a_wider_table_have_another() -> None:
+    steps = following(StepInputs(TAKES, PLAIN, True, True), (1, 2, 4), 1, 9)
+    packs = [given.pack for _, given in steps if given.pack is not None]
+    tables = [pack.tensors["table"] for pack in packs]
+    assert [(table != 0).sum(1).tolist() for table in tables] == [[2, 2, 2, 0]] * 3 + [[3, 3, 3, 0]] * 4 + [
+        [4, 4, 4, 0]
     ] * 2
+    assert [table.shape[1] for table in tables] == [2] * 3 + [4] * 6
+    assert [len({pack.layout for pack in some}) for some in (packs, packs[3:])] == [2, 1]
 
 
 def test_a_large_input_of_following_steps_is_the_same_tensor_beside_their_packs(
