@@ -74,13 +74,13 @@ def check_linked(weights: Mapping[str, torch.Tensor]) -> None:
 
 def _check_type(value: Param | State, weights: Checkpoint) -> None:
     found, name = weight_source(weights, value.fqns), value.fqns[0]
-    if found.shape != tuple(at(d, {}) for d in value.type.shape):
-        raise SourceError(f"{name} is {list(found.shape)} in {weights} and {value.type} in the model")
     if found.dtype != value.type.dtype and not _converts(found.dtype, value.type.dtype):
         raise SourceError(
             f"{name} is {_spelled(found.dtype)} in {weights} and {_spelled(value.type.dtype)} in the model: quantized "
             "weights cannot be read; convert the checkpoint to bfloat16 first"
         )
+    if found.shape != tuple(at(d, {}) for d in value.type.shape):
+        raise SourceError(f"{name} is {list(found.shape)} in {weights} and {value.type} in the model")
 
 
 def _converts(stored: torch.dtype, own: torch.dtype) -> bool:

@@ -153,9 +153,17 @@ def quantization_by_names(tables: Iterable[Mapping[str, Tensorlike]]) -> Quantiz
         for table in tables
         for name, tensor in table.items()
         for ending in _BY_NAMES
-        if name.endswith(ending) and not (ending in _OF_CODES and tensor.dtype in _PLAIN)
+        if name.endswith(ending) and _beside_codes(name, tensor, ending, table)
     }
     return next((Quantization(method, {}) for ending, method in _BY_NAMES.items() if ending in endings), None)
+
+
+def _beside_codes(name: str, tensor: Tensorlike, ending: str, table: Mapping[str, Tensorlike]) -> bool:
+    """Whether a tensor of such a name is codes or their scales, and no weight that a user has given the name."""
+    if ending == ".SCB":
+        weight = table.get(f"{name.removesuffix(ending)}.weight")
+        return weight is not None and weight.dtype not in _PLAIN
+    return ending not in _OF_CODES or tensor.dtype not in _PLAIN
 
 
 _BY_NAMES = {

@@ -20,6 +20,7 @@ from tests.support.commands import MODEL, Shell
 
 ROOT = Path(__file__).resolve().parents[3]
 FILE, INDEX = "weights/model.safetensors", "weights/model.safetensors.index.json"
+TWO_TO_A_BYTE = torch.ones(64, 32, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
 GOOD = {f"{i}.{n}": torch.ones(s) for i in range(4) for n, s in [("weight", (64, 64)), ("bias", (64,))]}
 
 
@@ -125,6 +126,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "a quantized weight": (
         lambda: save_file(GOOD | {"1.weight": torch.ones(64, 64).to(torch.float8_e4m3fn)}, FILE),
         "1.weight is float8_e4m3fn in weights and float32 in the model: quantized weights cannot be read; convert",
+    ),
+    "weights that are two to a byte": (
+        lambda: (os.remove(FILE), torch.save(GOOD | {"1.weight": TWO_TO_A_BYTE}, "weights/pytorch_model.bin")),
+        "1.weight is float4_e2m1fn_x2 in weights and float32 in the model: quantized weights cannot be read",
     ),
     "another shape": (
         lambda: save_file(GOOD | {"1.weight": torch.ones(64, 32)}, FILE),

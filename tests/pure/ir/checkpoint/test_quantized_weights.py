@@ -174,12 +174,12 @@ def test_a_state_dict_of_a_method_that_is_not_read_is_named(part: str, method: s
         Checkpoint.open(tmp_path / "c.pt").for_model(nn.ModuleDict({"x": nn.Linear(2, 2)}))
 
 
-@pytest.mark.parametrize("name", ["W_q", "_data"])
+@pytest.mark.parametrize("name", ["W_q", "_data", "SCB"])
 def test_a_weight_of_a_model_that_is_named_as_codes_are_is_read(name: str, tmp_path: Path) -> None:
     """As those of attention written by hand are."""
     weight = torch.ones(2, 2, dtype=torch.bfloat16)
-    torch.save({f"x.{name}": weight}, tmp_path / "c.pt")
-    model = nn.ModuleDict({"x": nn.ParameterDict({name: torch.zeros(2, 2)})})
+    torch.save({f"x.{name}": weight, "x.weight": weight}, tmp_path / "c.pt")
+    model = nn.ModuleDict({"x": nn.ParameterDict({name: torch.zeros(2, 2), "weight": torch.zeros(2, 2)})})
     found = Checkpoint.open(tmp_path / "c.pt").for_model(model)
     assert torch.equal(found[f"x.{name}"], weight)
 
