@@ -16,15 +16,8 @@ from ir.checkpoint.tensors import Held
 from ir.errors import OutputError, SourceError
 from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash
-from runtime.manifest.manifest import (
-    ADAPTER,
-    Manifest,
-    ProgramEntry,
-    added_adapter,
-    is_sealed,
-    promise_of,
-    with_promises,
-)
+from runtime.manifest.manifest import ADAPTER, Manifest, ProgramEntry, added_adapter, is_sealed
+from runtime.manifest.promises import promise_of, with_promises
 
 
 def add_adapter(artifact: Path, adapter: Path, name: str = "") -> str:

@@ -31,6 +31,7 @@ from ir.process.shared_work import shared_calls
 from ir.serialized.graph_table import Uncut
 from runtime.manifest import manifest as m
 from runtime.manifest.digests import file_hash, sample_hash
+from runtime.manifest.promises import with_promises
 
 _UNPADDED = m.Padding()
 
@@ -65,7 +66,7 @@ def write_artifact(
 
     def manifest() -> m.Manifest:
         linked = {i: stage.links for i, stage in enumerate(stages)}
-        return m.with_promises(manifest_of(plan, model, stages, _links(linked, folder), summary, padding))
+        return with_promises(manifest_of(plan, model, stages, _links(linked, folder), summary, padding))
 
     def report() -> list[Path]:
         text = page(model, report_data(plan, summary, _sources(stages), notes()))

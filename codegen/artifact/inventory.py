@@ -18,6 +18,7 @@ from ir.graph import Call, Constant, Graph, Node, State, Value, rename
 from ir.plan import StagePlan, original
 from ir.text.printer import op_name, print_args
 from runtime.manifest import manifest as m
+from runtime.manifest.digests import digest_of
 from runtime.manifest.lines import sum_of, words_by_line
 
 
@@ -110,4 +111,4 @@ def _node(call: Call) -> m.ModelNode:
 
 def _digest(call: Call) -> str:
     results = [f"{v.name}: {v.type}" for v in call.results]
-    return m.digest_of([results, str(call.op), print_args(call.args, call.kwargs)])[:16]
+    return digest_of([results, str(call.op), print_args(call.args, call.kwargs)])[:16]

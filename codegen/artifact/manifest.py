@@ -25,6 +25,7 @@ from ir.operators.registration import Registration
 from ir.plan import StagePlan
 from runtime.device.settings import torch_settings
 from runtime.manifest import manifest as m
+from runtime.manifest.promises import terms_of
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _stage(stage: WrittenStage, program: int) -> m.ProgramStage:
         state=tuple(file.fqns[s] for s in graph.states),
         runs=runs(file, emitted.sites),
         holds=held(file, stage.sums),
-        terms=m.terms_of(_symbols(graph), _guards(graph), signature, _microbatching(graph.microbatching)),
+        terms=terms_of(_symbols(graph), _guards(graph), signature, _microbatching(graph.microbatching)),
         lines=lines(emitted.source),
     )
 

@@ -12,7 +12,8 @@ from runtime.check.weights import check_holdings, check_memory, check_tensors
 from runtime.engine.routes import routes
 from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash, sample_hash
-from runtime.manifest.manifest import FILE, Manifest, ProgramEntry, is_sealed, promise_of, terms_of
+from runtime.manifest.manifest import FILE, Manifest, ProgramEntry, is_sealed
+from runtime.manifest.promises import promise_of, terms_of
 
 
 def faults(folder: Path, *, contents: bool = True) -> Iterator[str]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 from runtime.errors import ManifestError
-from runtime.manifest.digests import digest_of, seal_of
+from runtime.manifest.digests import seal_of
 from runtime.manifest.json_table import as_table, from_json, spread_json
 from runtime.manifest.schema_2 import from_schema_2
 
 SCHEMA = 3
+
 FILE = "manifest.json"
+
 TOKENIZER = "tokenizer"  # the folder with the files of a tokenizer
+
 ADAPTER = "adapter"  # the input by which rows choose from the adapters
 
 
@@ -345,21 +347,6 @@ class Manifest:
         return manifest
 
 
-def with_promises(manifest: Manifest) -> Manifest:
-    """The manifest with the digest of what calls of each program take and return."""
-    programs = (dataclasses.replace(p, promise=promise_of(manifest, p)) for p in manifest.programs)
-    return dataclasses.replace(manifest, programs=tuple(programs))
-
-
-def promise_of(manifest: Manifest, program: ProgramEntry) -> str:
-    """A digest of all of a program but its nodes and stages, and of what the programs of an artifact share."""
-    own = dataclasses.asdict(dataclasses.replace(program, nodes=(), stages=(), promise=""))
-    if not program.counts:
-        del own["counts"]  # as in artifacts of versions that did not know them
-    shared = [dataclasses.asdict(x) for x in (manifest.generation, *manifest.operators)]
-    return digest_of([own, shared, [p.name for p in manifest.programs], manifest.settings, list(manifest.helpers)])
-
-
 def is_sealed(folder: Path) -> bool:
     """Whether the manifest of a folder is as the compiler wrote it.  Raises OSError and ValueError."""
     table = json.loads((folder / FILE).read_text())
@@ -382,14 +369,6 @@ def write_table(folder: Path, table: dict[str, Any]) -> None:
         fresh.replace(folder / FILE)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def terms_of(
-    symbols: dict[str, Symbol], guards: Sequence[str], signature: CallSignature, microbatching: Microbatching
-) -> str:
-    """A digest of what a program asks of its callers and what it returns to them."""
-    sizes = {name: dataclasses.asdict(symbol) for name, symbol in symbols.items()}
-    return digest_of([sizes, list(guards), dataclasses.asdict(signature), dataclasses.asdict(microbatching)])
 
 
 def _no_artifact(folder: Path) -> str:
