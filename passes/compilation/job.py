@@ -25,7 +25,7 @@ from passes.cli.terminal import Terminal, stderr
 from passes.compilation.changes import changes
 from passes.compilation.compiler import EXPORT, TOKENIZER, Compiled, Compiler, copied_bytes
 from passes.compilation.given import read_given
-from passes.compilation.sizes.pools import Room
+from passes.compilation.sizes.pools import Room, require_one_text
 from passes.compilation.target import target
 from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.options.options import CUT, DECODER, Options, Weights, flags
@@ -143,6 +143,7 @@ def check_decoder_options(options: Options) -> None:
         raise CompileError(f"--{given[0].replace('_', '-')} is for decoders that continue texts; say --generate, too")
     if options.sequences is not None and options.tokens is not None:
         raise CompileError("say either for how many texts there is room (--sequences), or for how many --tokens")
+    require_one_text(options.tokens, options.max_length)  # before the model is exported
 
 
 def passes_of(options: Options, terminal: Terminal) -> PassPipeline:

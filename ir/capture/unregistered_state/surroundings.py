@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from types import CellType, CodeType, FunctionType
-from typing import Any
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -14,6 +14,7 @@ from ir.capture.paths import in_library, is_torch_file
 from ir.capture.unregistered_state.held import is_leaf, is_object, items_in
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # tables of a module, of functions that may change what it returns
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))  # the types of most values
 _MOST = 1000  # items of a container that is looked into
 
 
@@ -25,8 +26,7 @@ class _Missing:
 MISSING = _Missing()
 
 
-@dataclass(frozen=True, eq=False)
-class OuterVariable:
+class OuterVariable(NamedTuple):
     """A variable of a class, of a function, of a module, among a function's defaults, or in the cell of a closure."""
 
     name: str
@@ -121,13 +121,31 @@ def _of_function(name: str, function: FunctionType, seen: set[Any]) -> Iterator[
     defaults = function.__defaults__ or ()
     yield from (OuterVariable(f"the default of an argument of {name}", defaults, i) for i in range(len(defaults)))
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    read = [OuterVariable(key, cell) for key, cell in cells]
-    read += [OuterVariable(key, function.__globals__, key) for key in sorted(_names(function.__code__))]
-    for variable in read:
-        if isinstance(called := variable.get(), FunctionType):
-            yield from _of_function(variable.name, called, seen)
+    for key, cell in cells:
+        if isinstance(called := _content(cell), FunctionType):
+            yield from _of_function(key, called, seen)
         else:
-            yield variable
+            yield OuterVariable(key, cell)
+    names = function.__globals__
+    for key in _sorted_names(function):
+        if (place := (id(names), key)) not in seen:  # most names are read by many functions
+            seen.add(place)
+            if isinstance(called := names.get(key, MISSING), FunctionType):
+                yield from _of_function(key, called, seen)
+            elif _may_change(called):
+                yield OuterVariable(key, names, key)
+
+
+def _sorted_names(function: FunctionType) -> tuple[str, ...]:
+    """The names in a function's code, kept for the next look at it: a model is looked at before and after each call."""
+    code, names = _NAMES.get(function, (None, ()))
+    if code is not function.__code__:
+        names = tuple(sorted(_names(function.__code__)))
+        _NAMES[function] = function.__code__, names
+    return names
+
+
+_NAMES: WeakKeyDictionary[FunctionType, tuple[CodeType | None, tuple[str, ...]]] = WeakKeyDictionary()
 
 
 def _names(code: CodeType) -> set[str]:
@@ -138,10 +156,14 @@ def _names(code: CodeType) -> set[str]:
 
 def _may_change(value: Any) -> bool:
     """Whether a value is looked at: not what libraries make, nor large containers."""
+    if value is MISSING or type(value) in _PLAIN:
+        return True
+    if isinstance(value, (type, FunctionType, BuiltinFunctionType, ModuleType)):
+        return False
     if is_object(value):
         return not in_library(_file(type(value)))
     inside = items_in(value)
-    return value is MISSING or is_leaf(value) or (inside is not None and len(inside) <= _MOST)
+    return is_leaf(value) or (inside is not None and len(inside) <= _MOST)
 
 
 def _file(cls: type) -> str:

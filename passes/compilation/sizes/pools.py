@@ -47,8 +47,7 @@ def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) ->
     On accelerators that is for the cut to say, see `with_largest_room`.  Raises PlanError where not one text of the
     greatest length fits, and CompileError for what is less than one.
     """
-    if room.tokens is not None and room.tokens < decoding.max_length:
-        raise CompileError(f"--tokens {room.tokens} is less than one text of --max-length {decoding.max_length}")
+    require_one_text(room.tokens, decoding.max_length)
     decoding = replace(decoding, chunk=_chunk(graph, decoding))
     texts = room.texts(decoding.max_length)
     made = with_pools(graph, decoding_for(decoding, texts, room.tokens))
@@ -65,6 +64,12 @@ def with_room(graph: Graph, decoding: Decoding, room: Room, machine: Cluster) ->
     if most >= texts:
         return made
     return with_pools(graph, decoding_for(decoding, most))
+
+
+def require_one_text(tokens: int | None, max_length: int | None) -> None:
+    """Raises CompileError for room for fewer tokens than a text of the greatest length has, if both are known."""
+    if tokens is not None and max_length is not None and tokens < max_length:
+        raise CompileError(f"--tokens {tokens} is less than one text of --max-length {max_length}")
 
 
 def _chunk(graph: Graph, decoding: Decoding) -> int:

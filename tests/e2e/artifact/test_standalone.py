@@ -65,7 +65,7 @@ def long_skips() -> tuple[nn.Module, dict[str, torch.Tensor], Any]:
 
 
 def t5() -> tuple[nn.Module, dict[str, torch.Tensor], Any]:
-    config = T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_layers=3, num_heads=2, use_cache=False)
+    config = T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, use_cache=False)
     inputs = {"input_ids": torch.randint(50, (2, 6)), "decoder_input_ids": torch.randint(50, (2, 5))}
     sizes = {"input_ids": {0: "batch", 1: "seq"}, "decoder_input_ids": {0: "batch", 1: "answer"}}
     return T5ForConditionalGeneration(config), inputs, sizes

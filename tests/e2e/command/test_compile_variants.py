@@ -80,7 +80,7 @@ IMAGE, START, END = 3, 6, 7
 @pytest.mark.slow
 def test_counts_of_images_become_programs(tmp_path: Path) -> None:
     """Llava with one, two or three images, as variants that Python is given."""
-    eye = {"model_type": "clip_vision_model", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
+    eye = {"model_type": "clip_vision_model", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
     eye |= {"num_attention_heads": 2, "image_size": 8, "patch_size": 4, "projection_dim": 8}
     words = {"model_type": "llama", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 32}
     ids = {"num_attention_heads": 2, "use_cache": False}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typer.testing import CliRunner
 
 from passes.cli.main import app
 from tests.support.commands import Shell
-from tests.support.patience import PATIENCE
+from tests.support.forked_jobs import agent, end_of
 from tests.support.serving import serving
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,9 +23,9 @@ README = (ROOT / "README.md").read_text()
 def torchrun(*arguments: str, folder: Path) -> None:
     """Processes as from the repository's root, but reading and writing in another folder."""
     command = [sys.executable, "-m", "torch.distributed.run", *arguments]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+    with agent(folder, command, cwd=folder) as process:
+        ended = end_of(process, folder)
+    assert ended.status == 0, f"{' '.join(arguments)}\n{ended.out}\n{ended.err}"
 
 
 def ask(artifact: Path, url: str, body: str) -> Any:

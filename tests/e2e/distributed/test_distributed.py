@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from runtime import DistributedError, Pipeline
 from runtime.manifest.manifest import Manifest
 from tests.support.artifacts import Part, chain, tensor, write
-from tests.support.forked_jobs import run
-from tests.support.jobs import APART, ROOT, agents, environment, torchrun
-from tests.support.patience import PATIENCE
+from tests.support.forked_jobs import agent, end_of, run
+from tests.support.jobs import APART, agents, torchrun
 
 X = torch.arange(8.0).reshape(2, 4)
 
@@ -165,8 +163,9 @@ def test_the_command_line(tmp_path: Path) -> None:
     out, x, y = chain(tmp_path / "out"), tmp_path / "x", tmp_path / "y"
     save_file({"x": X}, x)
     command = torchrun(2, "-m", "runtime.run", out, "--input", x, "--output", y, "--microbatches", 2)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stdout) == (0, "y: float32[2, 4]\n"), done.stderr
+    with agent(tmp_path, command) as process:
+        ended = end_of(process, tmp_path)
+    assert (ended.status, ended.out) == (0, "y: float32[2, 4]\n"), ended.err
     assert torch.equal(load_file(y)["y"], (X + 1) * 2)
 
 
@@ -174,21 +173,17 @@ def test_two_hosts(tmp_path: Path) -> None:
     """Each torchrun has a process of its own; one of the two is rank 0, and writes the result."""
     out, x, y = chain(tmp_path / "out"), tmp_path / "x", tmp_path / "y"
     save_file({"x": X}, x)
-    commands = agents(2, "-m", "runtime.run", out, "--input", x, "--output", y)
+    folders = tmp_path / "0", tmp_path / "1"
     with ExitStack() as running:
-        hosts = [
-            running.enter_context(
-                subprocess.Popen(
-                    c, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-                )
-            )
-            for c in commands
-        ]
-        for host in hosts:
-            running.callback(host.kill)
-        ended = [host.communicate(timeout=PATIENCE) for host in hosts]
-    assert [host.returncode for host in hosts] == [0, 0], ended
-    assert sorted(said for said, _ in ended) == ["", "y: float32[2, 4]\n"], ended
+        hosts = []
+        for folder, command in zip(
+            folders, agents(2, "-m", "runtime.run", out, "--input", x, "--output", y), strict=True
+        ):
+            folder.mkdir()
+            hosts.append(running.enter_context(agent(folder, command)))
+        ended = [end_of(host, folder) for host, folder in zip(hosts, folders, strict=True)]
+    assert [host.status for host in ended] == [0, 0], ended
+    assert sorted(host.out for host in ended) == ["", "y: float32[2, 4]\n"], ended
     assert torch.equal(load_file(y)["y"], (X + 1) * 2)
 
 
@@ -200,12 +195,8 @@ def test_too_many_processes(tmp_path: Path) -> None:
 
 
 def test_without_torchrun(tmp_path: Path) -> None:
-    chain(tmp_path / "out")
-    script = f"from runtime import Pipeline; Pipeline.distributed({str(tmp_path / 'out')!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert "DistributedError: torchrun starts the processes of a job" in done.stderr
+    with pytest.raises(DistributedError, match="torchrun starts the processes of a job"):
+        Pipeline.distributed(chain(tmp_path / "out"))
 
 
 def shape(folder: Path, shapes: dict[str, tuple[int | str, ...]]) -> None:

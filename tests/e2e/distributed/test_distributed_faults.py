@@ -10,8 +10,8 @@ import pytest
 
 from tests.support import jobs
 from tests.support.artifacts import Part, write
-from tests.support.forked_jobs import run
-from tests.support.jobs import Ended, job, wait_for, wait_gone
+from tests.support.forked_jobs import job, run
+from tests.support.jobs import Ended, wait_for, wait_gone
 from tests.support.patience import PATIENCE
 
 pytestmark = pytest.mark.slow
@@ -134,9 +134,10 @@ with Pipeline.distributed(OUT, timeout=600) as pipe:
     with job(tmp_path, script, 3) as process:
         for rank in range(3):
             wait_for(tmp_path / f"ready{rank}")
-        os.kill(process.pid, signal.SIGKILL)
-        _, err = process.communicate(timeout=PATIENCE)
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join(PATIENCE)
         wait_gone(tmp_path)
+        err = (tmp_path / "stderr").read_text()
     # A call that came too late adds to the one message that the pipeline is closed.
     messages = [line for line in err.splitlines() if line.startswith("runtime.errors.StageError")]
     assert len(messages) == 1, err

@@ -50,7 +50,7 @@ def device() -> Iterator[StandInDevice]:
 @pytest.fixture(scope="module")
 def pipe(model: Any, device: StandInDevice, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     out = tmp_path_factory.mktemp("decoder") / "out"
-    compile_model(model, out=out, stages=2, generate=True, max_length=40, sequences=3, page=4)
+    compile_model(model, out=out, stages=2, generate=True, max_length=40, sequences=3, page=4, size_limit=0.0)
     with Pipeline.load(out, processes=False) as pipe:
         yield pipe
 

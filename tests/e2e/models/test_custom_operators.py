@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from passes.compilation.api import compile_model
 from runtime.errors import ManifestError
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
+from tests.support.forked_jobs import python
 from tests.support.planning import slow_machine
 
 MODEL = """
@@ -72,7 +72,8 @@ def test_the_file_that_registers_an_operator_goes_with_the_stages(tmp_path: Path
     plan = compile_model(file, out=out, cluster=slow_machine(2))
     assert (out / file.name).is_file()
     assert [o.module for o in Manifest.read(out).operators] == [file.stem]
-    subprocess.run([sys.executable, "-c", ELSEWHERE, str(out), str(tmp_path / "y.pt")], check=True)
+    ended = python(tmp_path, "-c", ELSEWHERE, out, tmp_path / "y.pt")
+    assert ended.status == 0, ended.err
     with torch.no_grad():
         wanted = sys.modules[file.stem].model(torch.ones(2, 8))
     torch.testing.assert_close(torch.load(tmp_path / "y.pt"), wanted, rtol=0, atol=0)
@@ -143,8 +144,8 @@ def test_a_package_of_the_users_goes_with_the_stages_and_what_it_imports(tmp_pat
     copied = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("test_own*.py")}
     copied |= {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out" / "test_own_package").iterdir()}
     assert copied == PACKAGE.keys() - {"test_model_with_package.py"}
-    run = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "out"), str(tmp_path / "y.pt")]
-    subprocess.run(run, check=True)
+    ended = python(tmp_path, "-c", ELSEWHERE, tmp_path / "out", tmp_path / "y.pt")
+    assert ended.status == 0, ended.err
     with torch.no_grad():
         wanted = sys.modules["test_model_with_package"].model(torch.ones(2, 8))
     torch.testing.assert_close(torch.load(tmp_path / "y.pt"), wanted, rtol=0, atol=0)

@@ -59,10 +59,17 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def artifact(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def verified(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
+    """An artifact whose stages were verified beside the uncut step, and the tokens that its first pipeline wrote."""
     out = tmp_path_factory.mktemp("out") / "llama"
-    compile_model(checkpoint, out=out, stages=2, generate=True, **ROOM, size_limit=0.0)
-    return out
+    options: dict[str, Any] = {"generate": True, "verify": True, "size_limit": 0.0}
+    with auto_partition(checkpoint, devices=2, out=out, **options, **ROOM) as pipe:
+        return out, pipe.start([5, 6, 7], max_new_tokens=3, temperature=0.0).result()
+
+
+@pytest.fixture(scope="module")
+def artifact(verified: tuple[Path, list[int]]) -> Path:
+    return verified[0]
 
 
 def check_tokens(model: Any, artifact: Path) -> None:
@@ -267,9 +274,10 @@ def test_tokens_are_the_same_in_several_processes(artifact: Path, tmp_path: Path
         assert ended.out.split() == [str(step.token) for step in steps]
 
 
-def test_stages_are_verified_beside_the_uncut_step(checkpoint: Path, tmp_path: Path) -> None:
-    with auto_partition(checkpoint, devices=2, out=tmp_path / "out", generate=True, verify=True, **ROOM) as pipe:
-        assert 0 < len(pipe.start([5, 6, 7], max_new_tokens=3, temperature=0.0).result()) <= 3
+def test_stages_are_verified_beside_the_uncut_step(artifact: Path, verified: tuple[Path, list[int]]) -> None:
+    assert 0 < len(verified[1]) <= 3
+    with Pipeline.load(artifact) as pipe:
+        assert pipe.start([5, 6, 7], max_new_tokens=3, temperature=0.0).result() == verified[1]
 
 
 def test_pools_are_in_no_file_and_zeros_again_after_a_reset(artifact: Path) -> None:
@@ -379,7 +387,9 @@ def test_options_that_do_not_go_together(
 
 
 def test_a_decoder_without_transformers_continues_texts_as_it_does_alone(tmp_path: Path) -> None:
-    plan = compile_model(EXAMPLES / "own_decoder.py", out=tmp_path / "own", stages=2, generate=True, sequences=3)
+    plan = compile_model(
+        EXAMPLES / "own_decoder.py", out=tmp_path / "own", stages=2, generate=True, sequences=3, size_limit=0.0
+    )
     assert plan.graph.decoding.max_length == 128
     whole = own_decoder.model()
     table = torch.arange(1, 8)[None]

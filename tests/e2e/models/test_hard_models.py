@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import torch
 
 from tests.support.checking import Call, check_artifact
 from tests.support.commands import Shell
+from tests.support.forked_jobs import python
 from tests.support.hard_models import HARD, WIDTH
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -68,7 +67,8 @@ def test_a_class_of_the_model_file_comes_along(
     assert "1 is kept whole in one stage: it decides by the values of a tensor" in " ".join(ended.out.split())
     (tmp_path / "gated.py").unlink()
     assert (tmp_path / "out" / "gated.py").exists()
-    subprocess.run([sys.executable, "-c", RUN, tmp_path / "out", tmp_path / "y.pt"], cwd=ROOT, check=True)
+    ended = python(tmp_path, "-c", RUN, tmp_path / "out", tmp_path / "y.pt")
+    assert ended.status == 0, ended.err
     scope: dict[str, Any] = {}
     exec(MODEL_FILE, scope)
     assert torch.equal(torch.load(tmp_path / "y.pt"), scope["model"]()(torch.ones(2, 8)))

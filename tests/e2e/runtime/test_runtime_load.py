@@ -20,6 +20,7 @@ from runtime import DeviceError, InputError, ManifestError, Pipeline
 from runtime.check.artifact import faults
 from runtime.run import main
 from tests.support.artifacts import Part, chain, write
+from tests.support.forked_jobs import python
 from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -270,15 +271,15 @@ def test_run_from_outside(files: tuple[str, str, str]) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "y: float32[2, 4]\n", "")
 
 
-def test_run_says_once_that_a_stage_was_edited(files: tuple[str, str, str]) -> None:
+def test_run_says_once_that_a_stage_was_edited(files: tuple[str, str, str], tmp_path: Path) -> None:
     out, x, y = files
     edit(Path(out) / "stage_1.py", "h * 2", "h * 3")
-    command = [sys.executable, "-m", "runtime.run", out, "--input", x, "--output", y]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stderr) == (0, "warning: stage_1.py differs from the manifest: it was edited\n")
-    done = subprocess.run([*command, "--strict"], capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: stage_1.py differs from the manifest: it was edited")
+    command = ["-m", "runtime.run", out, "--input", x, "--output", y]
+    done = python(tmp_path, *command)
+    assert (done.status, done.err) == (0, "warning: stage_1.py differs from the manifest: it was edited\n")
+    done = python(tmp_path, *command, "--strict")
+    assert done.status == 2
+    assert done.err.startswith("error: stage_1.py differs from the manifest: it was edited")
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "soon", "nan"])
@@ -296,11 +297,10 @@ def test_run_explains_a_timeout_that_is_none(
 def test_run_ends_where_a_stage_hangs(tmp_path: Path) -> None:
     out = write(tmp_path / "out", [Part("time.sleep(600)\nreturn (x,)", {"x": None}, {"y": ((), (0,))})])
     save_file({"x": X}, tmp_path / "x")
-    command = [sys.executable, "-m", "runtime.run", str(out), "--timeout", "0.5"]
-    files = ["--input", str(tmp_path / "x"), "--output", str(tmp_path / "y")]
-    done = subprocess.run([*command, *files], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    files = ["--input", tmp_path / "x", "--output", tmp_path / "y"]
+    done = python(tmp_path, "-m", "runtime.run", out, "--timeout", "0.5", *files)
     message = "error: stage 0 (cpu) raised TimeoutError: it is busy with one batch for more than 0.5 s\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+    assert (done.status, done.out, done.err) == (1, "", message)
 
 
 def test_python_ends_with_batches_in_flight(tmp_path: Path) -> None:
