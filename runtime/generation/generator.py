@@ -229,9 +229,12 @@ class Generator:
         if max(batch.counts) > 1:
             return self._steps.of_prompts(batch), ()
         given, rows = self._steps.of(batch), self._steps.rows
-        if (step := batch.follows) is not None and len(step.token) == rows:  # a device has them, known or not
-            return given.beside(input_ids=step.token[:, None]), step.ready
-        if not any(text.unread for text in batch.texts):
+        ahead = any(text.unread for text in batch.texts)
+        if self._stages.runs_ahead or ahead:  # known or not, a device of this process may have them as they are
+            step = batch.follows
+            if step is not None and len(step.token) == rows:
+                return given.beside(input_ids=step.token[:, None]), step.ready
+        if not ahead:
             return given.beside(**self._steps.ids(batch)), ()
         ids, ready = self._copies.ids(batch.last_tokens(), rows - len(batch.texts))
         return given.beside(input_ids=ids), ready
