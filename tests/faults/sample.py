@@ -26,6 +26,9 @@ STAGES = 3
 class SampleModel(nn.Module):
     """Has what can go wrong: a tied weight, a state, a skip over a stage, sizes, two outputs, a constant."""
 
+    total: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Embedding(16, WIDTH)

@@ -67,7 +67,8 @@ class Shell:
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main(list(arguments))
-        return Ended(int(ended.value.code or 0), *self.capsys.readouterr())
+        out, err = self.capsys.readouterr()
+        return Ended(int(ended.value.code or 0), out, err)
 
     def refused(self, command: str, subcommand: str = "compile") -> str:
         """The message of a command that is bad input: status 2, nothing on stdout, no file changed."""

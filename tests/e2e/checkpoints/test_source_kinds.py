@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers as t
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from passes import auto_partition
 from runtime import Pipeline
@@ -31,7 +32,7 @@ BERT: dict[str, Any] = dict(
     vocab_size=64,
     max_position_embeddings=64,
 )
-T5 = dict(d_model=32, d_ff=64, d_kv=16, num_heads=2, num_layers=1, vocab_size=64)
+T5: dict[str, Any] = dict(d_model=32, d_ff=64, d_kv=16, num_heads=2, num_layers=1, vocab_size=64)
 MIXTRAL: dict[str, Any] = dict(BERT, num_key_value_heads=2, num_local_experts=4, head_dim=16)
 VIT: dict[str, Any] = dict(
     image_size=16, patch_size=8, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2
@@ -67,7 +68,7 @@ FOLDERS: dict[str, tuple[str, t.PreTrainedConfig, Inputs]] = {
     "an encoder": ("BertForSequenceClassification", t.BertConfig(**BERT), text),
     "both": (
         "T5ForConditionalGeneration",
-        t.T5Config(**T5, decoder_start_token_id=0),
+        t.T5Config(**dict[str, Any](T5, decoder_start_token_id=0)),
         lambda batch, seq: text(batch, seq) | {"decoder_input_ids": tokens(batch, seq + 2)},
     ),
     "experts": ("MixtralForCausalLM", t.MixtralConfig(**MIXTRAL), text),
@@ -97,7 +98,7 @@ def test_a_checkpoint_folder(what: str, shell: Shell) -> None:
     check_runs(shell.folder / "out", model, [inputs(batch, seq) for batch, seq in ((2, 9), (3, 5), (1, 1))])
 
 
-def check_runs(artifact: Path, model: nn.Module, calls: list[dict[str, torch.Tensor]]) -> None:
+def check_runs(artifact: Path, model: nn.Module, calls: list[dict[str, Any]]) -> None:
     """The stages return what the model returns."""
     with Pipeline.load(artifact, devices=["cpu"]) as pipe:
         for call in calls:
@@ -110,7 +111,7 @@ def check_runs(artifact: Path, model: nn.Module, calls: list[dict[str, torch.Ten
 
 
 def tensors(output: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor)]
+    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
 
 
 def test_texts_of_one_length_need_no_mask(shell: Shell) -> None:
@@ -148,7 +149,7 @@ def test_dtype_casts_the_weights_as_transformers_does(shell: Shell) -> None:
     save(shell.folder / "ck", "BertModel", t.BertConfig(**BERT, architectures=["BertModel"]))
     assert shell.run(f"ck -o out {QUICK} --dtype bfloat16").status == 0
     model = t.BertModel.from_pretrained(shell.folder / "ck", dtype=torch.bfloat16).eval()
-    call = text(2, 9)
+    call: dict[str, Any] = {**text(2, 9)}
     with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe, torch.no_grad():
         torch.testing.assert_close(
             pipe(**call).last_hidden_state, model(**call).last_hidden_state, rtol=0.02, atol=0.02
@@ -253,11 +254,11 @@ def test_code_in_the_folder_that_lacks_the_class_is_named(shell: Shell) -> None:
 
 def test_auto_partition_of_a_folder(tmp_path: Path) -> None:
     model = save(tmp_path / "ck", "GPT2LMHeadModel", t.GPT2Config(**GPT2))
-    call = text(2, 9)
+    call: dict[str, Any] = {**text(2, 9)}
     with auto_partition(tmp_path / "ck", devices=2) as pipe, torch.no_grad():
         assert len(pipe.manifest.stages) == 2
         torch.testing.assert_close(pipe(**call).logits, model(**call).logits)
-        folder = Path(pipe._folder.name)
+        folder = pipe.folder
         assert folder.exists()
     assert not folder.exists()
 

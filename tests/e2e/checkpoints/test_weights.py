@@ -43,7 +43,8 @@ def saved(folder: Path, tensors: dict[str, torch.Tensor] | None = None) -> Path:
 
 
 def cut(tmp_path: Path, net: nn.Module, args: Any = (X,), **options: Any) -> Path:
-    compile_model(net, args, out=tmp_path / "out", **{"stages": 2} | options)
+    options.setdefault("stages", 2)
+    compile_model(net, args, out=tmp_path / "out", **options)
     return tmp_path / "out"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from passes.compilation.api import compile_model
 from runtime import Pipeline
@@ -63,7 +64,7 @@ def stateless(model: Any, x: Tensor) -> dict[str, Any]:
 
 
 def flat(result: Any) -> list[Tensor]:
-    return [t.detach() for t in torch.utils._pytree.tree_leaves(result)]
+    return [t.detach() for t in tree_leaves(result)]
 
 
 @pytest.mark.parametrize("compute", [stateless, added, before_and_after, apart])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def on(line: int) -> Where:
     return Where("", "m.py", line, "", (Frame("", "m.py", line),))
 
 
-def call(op: object, name: str, *args: object, line: int = 1) -> Call:
+def call(op: Any, name: str, *args: object, line: int = 1) -> Call:
     return Call(op=op, args=args, results=(value(name),), where=on(line))
 
 

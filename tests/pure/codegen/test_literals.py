@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import sympy
@@ -19,7 +20,7 @@ from tests.support.graphs import value
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
 
-_OPERATORS: list[Callable[[sympy.Expr, sympy.Expr], sympy.Expr]] = [
+_OPERATORS: list[Callable[[Any, Any], Any]] = [
     lambda a, b: a + b,
     lambda a, b: a - b,
     lambda a, b: a * b,
@@ -43,7 +44,7 @@ def sizes(draw: st.DrawFn) -> sympy.Expr:
 @settings(derandomize=True, deadline=None)
 @given(expr=sizes(), numbers=st.tuples(st.integers(1, 50), st.integers(1, 50)))
 def test_a_size_means_the_same_in_python(expr: sympy.Expr, numbers: tuple[int, int]) -> None:
-    named = dict(zip(("batch", "seq"), numbers, strict=True))
+    named = dict[str, int](zip(("batch", "seq"), numbers, strict=True))
     try:
         expected = int(expr.subs({batch: named["batch"], seq: named["seq"]}))
     except (ZeroDivisionError, TypeError):

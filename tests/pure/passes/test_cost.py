@@ -245,9 +245,9 @@ def seconds(cost: Cost, device: Device = DEVICE) -> float:
 
 
 def test_a_kernel_takes_its_start_and_the_slower_of_arithmetic_and_memory() -> None:
-    assert seconds(Cost(2e11, 0)) == pytest.approx(2 + DEVICE.launch)
-    assert seconds(Cost(0, 6e10)) == pytest.approx(3 + DEVICE.launch)
-    assert seconds(Cost(2e11, 6e10, 4)) == pytest.approx(3 + 4 * DEVICE.launch)
+    assert seconds(Cost(2 * 10**11, 0)) == pytest.approx(2 + DEVICE.launch)
+    assert seconds(Cost(0, 6 * 10**10)) == pytest.approx(3 + DEVICE.launch)
+    assert seconds(Cost(2 * 10**11, 6 * 10**10, 4)) == pytest.approx(3 + 4 * DEVICE.launch)
     assert seconds(FREE) == 0
 
 
@@ -261,24 +261,24 @@ def test_arithmetic_has_the_rate_of_its_unit_and_dtype() -> None:
         fill=1.0,
     )
     single, half = torch.float32, torch.float16
-    assert seconds(Cost(1e14, 0, 0, Arithmetic("product", single)), gpu) == pytest.approx(1 + 2)
-    assert seconds(Cost(8e14, 0, 0, Arithmetic("product", half)), gpu) == pytest.approx(1 + 1)  # as bfloat16
-    assert seconds(Cost(1e14, 0, 0, Arithmetic("product", torch.float64)), gpu) == pytest.approx(1 + 2)  # the least
-    assert seconds(Cost(3e14, 0, 0, Arithmetic("convolution", single)), gpu) == pytest.approx(1 + 1)
-    assert seconds(Cost(8e14, 0, 0, Arithmetic("attention", half)), gpu) == pytest.approx(1 + 1)  # as products
+    assert seconds(Cost(10**14, 0, 0, Arithmetic("product", single)), gpu) == pytest.approx(1 + 2)
+    assert seconds(Cost(8 * 10**14, 0, 0, Arithmetic("product", half)), gpu) == pytest.approx(1 + 1)  # as bfloat16
+    assert seconds(Cost(10**14, 0, 0, Arithmetic("product", torch.float64)), gpu) == pytest.approx(1 + 2)  # the least
+    assert seconds(Cost(3 * 10**14, 0, 0, Arithmetic("convolution", single)), gpu) == pytest.approx(1 + 1)
+    assert seconds(Cost(8 * 10**14, 0, 0, Arithmetic("attention", half)), gpu) == pytest.approx(1 + 1)  # as products
 
 
 def test_what_has_room_in_the_cache_comes_from_it() -> None:
     device = replace(DEVICE, cache=1e6, cache_bandwidth=1e11, launch=0.0)
-    assert seconds(Cost(0, 1e6), device) == pytest.approx(1e-5)
-    assert seconds(Cost(0, 2e6), device) == pytest.approx(1e-4)
+    assert seconds(Cost(0, 10**6), device) == pytest.approx(1e-5)
+    assert seconds(Cost(0, 2 * 10**6), device) == pytest.approx(1e-4)
 
 
 def test_a_kernel_that_does_not_stream_takes_its_elements_one_by_one() -> None:
     device = replace(DEVICE, bandwidth=1e10, elements=1e9, launch=0.0)
-    assert seconds(Cost(0, 1e10), device) == pytest.approx(1)
-    assert seconds(Cost(0, 1e10, elements=2e9), device) == pytest.approx(2)
-    assert seconds(Cost(0, 1e10, elements=2e8), device) == pytest.approx(1)
+    assert seconds(Cost(0, 10**10), device) == pytest.approx(1)
+    assert seconds(Cost(0, 10**10, elements=2 * 10**9), device) == pytest.approx(2)
+    assert seconds(Cost(0, 10**10, elements=2 * 10**8), device) == pytest.approx(1)
     assert (Cost(0, 1, elements=3) + Cost(0, 1)).elements == 3
 
 

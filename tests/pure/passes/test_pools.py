@@ -30,6 +30,8 @@ ROW = 4 * 3 * 4  # bytes of a page
 class Keeps(nn.Module):
     """Stores rows in a pool, and reads what is there in two places."""
 
+    pool: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("pool", torch.zeros(5, 4, 3), persistent=False)

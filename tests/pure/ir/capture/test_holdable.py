@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,8 @@ def two() -> nn.Sequential:
 
 def offloaded(*hooks: object) -> nn.Module:
     model = two()
-    model[1]._hf_hook = SimpleNamespace(hooks=hooks)
+    hooked: Any = model[1]
+    hooked._hf_hook = SimpleNamespace(hooks=hooks)
     return model
 
 
@@ -82,6 +84,8 @@ def test_a_hook_that_brings_nothing_is_no_matter() -> None:
 
 class Reads(nn.Module):
     """Adds a number that is made of a tensor of any dtype."""
+
+    held: torch.Tensor
 
     def __init__(self, held: torch.Tensor | None = None) -> None:
         super().__init__()

@@ -29,6 +29,8 @@ def written(tensor: torch.Tensor) -> int:
 
 
 class Counter(nn.Module):
+    seen: torch.Tensor
+
     def __init__(self, start: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("seen", start, persistent=False)

@@ -33,6 +33,8 @@ def test_pages_are_small_where_texts_are_short() -> None:
 class Keeps(nn.Module):
     """Stores rows in a pool, and returns what is there, or what was there before."""
 
+    pool: Tensor
+
     def __init__(self, before: bool = False) -> None:
         super().__init__()
         self.register_buffer("pool", torch.zeros(5, 2, 3), persistent=False)
@@ -46,6 +48,8 @@ class Keeps(nn.Module):
 
 class Moves(nn.Module):
     """Reads states from slots and stores new ones, made of them; `late` reads them again for its result."""
+
+    pool: Tensor
 
     def __init__(self, late: bool = False) -> None:
         super().__init__()

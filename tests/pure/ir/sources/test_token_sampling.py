@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -29,7 +31,8 @@ class TestSampling:
 
     def test_is_greedy_at_temperature_0_and_with_one_token_to_draw_from(self) -> None:
         best = self.logits.argmax(-1)
-        for options in ({"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
+        greedy: tuple[dict[str, Any], ...] = ({"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0})
+        for options in greedy:
             assert torch.equal(sampled(self.logits, **options), best), options
 
     def test_changes_the_logits_of_marked_tokens_first(self) -> None:
@@ -56,7 +59,7 @@ class TestSampling:
     @pytest.mark.parametrize(
         ("options", "most"), [({"top_k": 3}, 3), ({"top_p": 0.6}, VOCABULARY), ({"min_p": 0.3}, VOCABULARY)]
     )
-    def test_draws_as_often_as_probable_from_those_that_are_kept(self, options: dict[str, float], most: int) -> None:
+    def test_draws_as_often_as_probable_from_those_that_are_kept(self, options: dict[str, Any], most: int) -> None:
         probable, order = self.logits[0].softmax(-1).sort(descending=True)
         kept = (torch.arange(VOCABULARY) < most) & (probable.cumsum(0) - probable < options.get("top_p", 1.0))
         kept &= probable >= options.get("min_p", 0.0) * probable[0]

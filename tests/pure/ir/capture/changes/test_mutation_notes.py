@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 class WritesExpanded(nn.Module):
     """A change of a buffer, which several elements of the tensor that is written to are."""
 
+    mean: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.ones(4))

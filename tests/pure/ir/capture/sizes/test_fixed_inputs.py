@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import fake_tensor
 
 from ir.capture import capture
 from ir.errors import CaptureError
@@ -111,6 +112,8 @@ class Picked(Images):
 class Buffered(nn.Module):
     """A buffer decides, in several layers."""
 
+    chance: Tensor
+
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
         self.register_buffer("chance", torch.tensor([width]))
@@ -130,6 +133,8 @@ class Counting(Buffered):
 class Padded(nn.Module):
     """The size of what is returned is that of the input, rounded up by a tensor."""
 
+    stride: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("stride", torch.tensor(4))
@@ -147,7 +152,7 @@ class Distant(nn.Module):
         self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        places = torch.arange(x.shape[1])
+        places: Any = torch.arange(x.shape[1])
         distances = torch.arange(places[0] - places[-1], places[-1] + 1)
         return self.last(self.first(x) * distances.sum() + distances.shape[0])
 
@@ -317,7 +322,7 @@ def test_what_cannot_be_fixed_is_refused(fix: list[str], message: str) -> None:
 
 
 def test_torch_is_as_it_was() -> None:
-    limit: Any = torch._subclasses.fake_tensor
+    limit: Any = fake_tensor
     before = limit.CONSTANT_NUMEL_LIMIT, torch.tensor
     capture(Images().eval(), (X, GRID))
     assert (limit.CONSTANT_NUMEL_LIMIT, torch.tensor) == before
