@@ -13,6 +13,7 @@ import torch
 
 from ir.checkpoint.formats.foreign import is_safetensors, require_own
 from ir.checkpoint.formats.json_text import parsed_json
+from ir.checkpoint.formats.recognized import other_names
 from ir.checkpoint.formats.sharded import rank_files, read_distributed, read_ranks
 from ir.checkpoint.layouts import weights_in
 from ir.checkpoint.tensors import Piece, Spread, Stored, contiguous
@@ -66,6 +67,15 @@ def read_checkpoint(path: Path, variant: str = "") -> Tables:
     if path.is_file():
         return _read_file(path)
     raise SourceError(f"there is no checkpoint at {path}; give a .safetensors file, or a folder that holds one")
+
+
+def whose_names(weights: Path) -> str:
+    """The program whose names the tensors in a file or folder of weights have; empty where they say nothing."""
+    try:
+        tables = read_checkpoint(weights)
+    except SourceError:
+        return ""
+    return other_names(f"{key}.{name}".lstrip(".") for key, table in tables.items() for name in table)
 
 
 def indexed_dtype(folder: Path, variant: str = "") -> torch.dtype | None:

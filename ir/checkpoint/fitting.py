@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from ir.checkpoint.checkpoint import Checkpoint, holds_values, is_computed, weight_source
+from ir.checkpoint.formats.recognized import other_names
 from ir.checkpoint.ties import check_ties
 from ir.errors import SourceError
 from ir.graph import Graph, Param, State
@@ -51,6 +52,8 @@ def _made_of(missing: Sequence[str], weights: Mapping[str, torch.Tensor]) -> str
             if name.endswith("_flat_param"):
                 return f"; FSDP has joined them in {name}: save the state dict with StateDictType.FULL_STATE_DICT"
             parts[_PART.sub(r"\1\2\3", name)].append(name)
+    if other := other_names(name for part in parts.values() for name in part):
+        return f"; {other}"
     for name in missing:
         if made_of := [part for part in parts.get(name, ()) if part != name]:
             return f"; it makes {name} of {' and '.join(made_of)}: build the model so, or undo that before it is saved"

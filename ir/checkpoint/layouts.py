@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ir.checkpoint.formats.foreign import library_of, require_own
 from ir.checkpoint.formats.gguf import SUFFIX
+from ir.checkpoint.formats.recognized import other_folder
 from ir.checkpoint.formats.sharded import METADATA
 from ir.errors import SourceError
 
@@ -104,6 +105,8 @@ def _steps(folder: Path, latest: str, named: str) -> Iterator[Path]:
 def _only_file(folder: Path, names: list[str]) -> Path:
     """The one file of weights in a folder, whatever its name, or the first of those of the ranks of a job."""
     files = sorted(f for f in folder.iterdir() if f.suffix in WEIGHT_SUFFIXES and f.is_file() and _may_hold(f))
+    if len(files) != 1 and (known := other_folder(folder)):
+        raise SourceError(f"{folder} {known}")
     shard = next((f for f in files if _SHARD.search(f.stem)), None)
     if (len(files) == 1 and shard is None) or (files and all("rank" in f.stem for f in files)):
         return files[0]
@@ -139,7 +142,10 @@ def _only_file(folder: Path, names: list[str]) -> Path:
         )
     if foreign := next(filter(library_of, sorted(folder.glob("*/*"))), None):
         require_own(foreign)
-    raise SourceError(f"the folder {folder} is not a checkpoint: it has no {', '.join(names)} or index of shards")
+    without = "; fetch them, or plan without: --weights none" if (folder / "config.json").is_file() else ""
+    raise SourceError(
+        f"the folder {folder} is not a checkpoint: it has no {', '.join(names)} or index of shards{without}"
+    )
 
 
 def _folders_within(folder: Path) -> set[Path]:

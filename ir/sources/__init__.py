@@ -22,6 +22,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from ir.checkpoint.files import whose_names
 from ir.checkpoint.formats.foreign import library_of, require_own
 from ir.checkpoint.formats.gguf import is_gguf
 from ir.checkpoint.layouts import WEIGHT_SUFFIXES
@@ -41,7 +42,7 @@ from ir.sources.source import opened as opened
 from ir.sources.source import uncompiled as uncompiled
 
 _LIBRARIES = (timm_folder, open_clip_folder, diffusers_folder, diffusers_pipeline)
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".7z")
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".zst", ".7z", ".llamafile")
 _WAYS = "give a model file such as examples/gpt2.py, a checkpoint folder or a .pt2"
 
 
@@ -75,6 +76,8 @@ def _instead(path: Path) -> str:
     if (path.parent / CONFIG).is_file():
         return f"give its folder, {path.parent}"
     if path.suffix in WEIGHT_SUFFIXES:
+        if whose := whose_names(path):
+            return whose
         return f"give a model file that makes the model, and the weights with --checkpoint {path}"
     return _WAYS
 

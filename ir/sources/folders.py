@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ir.checkpoint.adapters.settings import SETTINGS, read_settings
+from ir.checkpoint.files import whose_names
 from ir.checkpoint.formats.gguf import SUFFIX, is_gguf
-from ir.checkpoint.layouts import step_number
+from ir.checkpoint.formats.recognized import other_folder
+from ir.checkpoint.layouts import WEIGHT_SUFFIXES, step_number
 from ir.errors import SourceError
 
 CONFIG = "config.json"
@@ -65,6 +67,8 @@ def _snapshots(cached: Path) -> Iterator[Path]:
 
 def _what_it_is(path: Path) -> str:
     """The kind of a folder without config.json, and what to do."""
+    if known := other_folder(path):
+        return known
     saved = {file.parent for name in (CONFIG, SETTINGS) for file in path.glob(f"*/{name}")}
     if steps := sorted((p for p in saved if p.name.startswith("checkpoint-")), key=lambda step: step_number(step.name)):
         return f"is the output of a training run; name a checkpoint in it, the newest is {steps[-1]}"
@@ -76,11 +80,17 @@ def _what_it_is(path: Path) -> str:
         return "is a checkpoint of open_clip without a model_cfg in its open_clip_config.json; fetch it again"
     if list(path.glob("stage_*.py")) and (path / "manifest.json").is_file():
         return "is an artifact, so it is cut already: stagecut recut cuts it otherwise; or give the model that was cut"
-    if list(path.glob("*.distcp")) or list(path.glob("*.safetensors")) or list(path.glob("*.bin")):
+    if list(path.glob("*.distcp")) or any(list(path.glob(f"*{suffix}")) for suffix in WEIGHT_SUFFIXES):
+        if whose := whose_names(path):
+            return f"has weights without config.json; {whose}"
         return (
             "has weights without config.json; give a model file that makes the model, and the weights with "
             f"--checkpoint {path}"
         )
     if saved:
         return f"has models or adapters in folders of their own; name one, such as {sorted(saved)[0]}"
+    if any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")):
+        return "has a tokenizer and no model; fetch config.json and the weights, too"
+    if not any(path.iterdir()):
+        return "is empty; fetch a checkpoint into it"
     return "is a folder without config.json; a checkpoint folder has one beside its weights"

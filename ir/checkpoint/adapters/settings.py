@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ir.checkpoint.files import whose_names
 from ir.checkpoint.formats.json_text import parsed_json
+from ir.checkpoint.formats.recognized import other_adapter, other_folder
 from ir.errors import SourceError
 
 SETTINGS = "adapter_config.json"
@@ -51,14 +53,22 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise SourceError(f"{folder} is a file; give the folder that an adapter was saved to, {folder.parent}")
     if not file.is_file() and (inner := sorted(folder.glob(f"*/{SETTINGS}"))):
         raise SourceError(f"{folder} has adapters in folders of their own; name one, such as {inner[0].parent}")
+    if not file.is_file() and (other := other_folder(folder) or _of_names(folder)):
+        raise SourceError(f"{folder} has no {SETTINGS}: it {other}")
     try:
         return dict(parsed_json(file.read_text()))
     except (OSError, ValueError, TypeError) as e:
         raise SourceError(f"cannot read {file}: {e}; an adapter's folder has it, as peft saves it") from e
 
 
+def _of_names(folder: Path) -> str:
+    return f"has weights, and {whose}" if (whose := whose_names(folder)) else ""
+
+
 def require_merged(folder: Path, settings: Mapping[str, Any], kinds: Iterable[str]) -> None:
     """Raise SourceError for an adapter that is of none of the kinds, or has settings whose weights are not read."""
+    if other := other_adapter(settings):
+        raise SourceError(f"{folder} has {other.format(folder)}")
     if fault := _not_done(settings, kinds):
         how = NO_WEIGHTS if fault in _OF_INPUTS else BY_HAND
         raise SourceError(f"{folder} has a {fault} adapter, which is not merged: {how}")

@@ -6,5 +6,6 @@ legacy        those before torch 1.6, which are no archives
 sharded       what the processes of a job wrote: torch.distributed.checkpoint, a file of each rank
 json_text     JSON, which may be nested too deep
 foreign       files that torch did not write, which are refused
+recognized    folders, settings and names of tensors of other programs
 gguf          GGUF files, dequantized by their own package
 """

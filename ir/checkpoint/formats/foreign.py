@@ -35,6 +35,7 @@ _BEGINNINGS = {
     b"\x28\xb5\x2f\xfd": "is compressed by zstd; unpack it: unzstd",
     b"7z\xbc\xaf": "is compressed by 7-Zip; unpack it: 7z x",
     b"\x89HDF": "is a file of Keras, or another one of HDF5, which is not read: save its weights as .safetensors",
+    b"lmgg": "is a file of GGML, which is not read; give the checkpoint that it was made of",
     b"GGUF": "is a GGUF file; give it a name that ends with .gguf, and name it in place of the folder",
 }
 """What files that begin so are, and what to do."""

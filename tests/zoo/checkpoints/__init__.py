@@ -7,6 +7,7 @@ pictures   folders of models for texts with images
 adapters   adapters that peft saves, beside the weights of a Llama
 merging    what adapters of each kind make of a weight
 libraries  folders that timm, open_clip and diffusers write
+others     folders of other programs, and quantized weights with adapters
 pipelines  pipelines of diffusers, which run their own loop around stages
 """
 
@@ -25,6 +26,7 @@ from tests.zoo.checkpoints.adapters import ADAPTERS
 from tests.zoo.checkpoints.folders import FOLDERS
 from tests.zoo.checkpoints.kinds import Kind, first_tensor
 from tests.zoo.checkpoints.libraries import LIBRARIES
+from tests.zoo.checkpoints.others import OTHERS, QUANTIZED
 from tests.zoo.checkpoints.pipelines import PIPELINES
 from tests.zoo.checkpoints.training import TRAINED
 
@@ -33,7 +35,9 @@ KINDS = {
     "Files and folders of training, for a module of the user's": TRAINED,
     "Folders": FOLDERS,
     "Adapters beside the weights": ADAPTERS,
+    "Adapters beside quantized weights": QUANTIZED,
     "Folders of other libraries": LIBRARIES,
+    "Folders of other programs": OTHERS,
     "Pipelines of diffusers, as one artifact; images of its own loop": PIPELINES,
 }
 
