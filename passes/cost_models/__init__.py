@@ -2,6 +2,7 @@
 
 In the order in which a cost meets them:
 
+    flops, traffic    flops and bytes of operators, by their names
     stopwatch    the time of a call on a device, with caches and clocks as in the middle of a model
     profiling    each distinct operator of a graph timed on the devices (--cost profiled)
     roofline     seconds from flops, bytes and kernel launches
