@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -14,6 +14,9 @@ PACK_ALIGNMENT = 8  # bytes, of each tensor in a pack
 LARGEST_PACK = 1 << 16  # bytes of a pack: one that has more is copied tensor by tensor, as few of them may be wanted
 LARGEST_PACKED = LARGEST_PACK >> 2  # bytes of a tensor that is packed to be copied again with others that change
 
+_Place = tuple[torch.dtype, torch.Size, tuple[int, ...], int]
+"""The dtype, shape and strides of a tensor in a piece of memory, and the number of its elements that fit before it."""
+
 _copy_all: Any = getattr(torch, "_foreach_copy_")  # noqa: B009 - torch's stubs lack it
 
 
@@ -23,14 +26,15 @@ class Pack:
 
     tensors: Mapping[str, Tensor]
     memory: Tensor  # uint8[bytes]: all of it
-    offsets: Sequence[int]  # of the tensors, in bytes
-    layout: str  # equal for packs whose tensors have the same names and lie at the same places
+    places: Sequence[_Place]  # of the tensors
+    layout: str  # equal for packs whose tensors have the same names and offsets; text is hashed once
 
     @classmethod
     def of(cls, named: Mapping[str, Tensor]) -> Pack:
         """Copies of dense tensors of the host, of which there is one at least."""
         memory, copies, offsets = _together([*named.values()])
-        return cls(dict(zip(named, copies, strict=True)), memory, offsets, _layout(named, offsets, memory.nbytes))
+        places = _places(copies, offsets)
+        return cls(dict(zip(named, copies, strict=True)), memory, places, f"{[*named, *offsets, memory.nbytes]}")
 
     @classmethod
     def of_small(cls, named: Mapping[str, Tensor]) -> Pack | None:
@@ -45,16 +49,11 @@ class Pack:
     def changed(self, named: Mapping[str, Tensor]) -> Pack:
         """The same in another piece of memory, with those of other tensors that are in the pack by their names."""
         memory = _host_memory(self.memory.nbytes).copy_(self.memory)
-        copies = dict(zip(self.tensors, views(memory, [*self.tensors.values()], self.offsets), strict=True))
+        copies = dict(zip(self.tensors, _views_at(self.places, memory), strict=True))
         for name, tensor in named.items():
             if name in copies:
                 copies[name].copy_(tensor)
-        return Pack(copies, memory, self.offsets, self.layout)
-
-
-def _layout(names: Iterable[str], offsets: Iterable[int], nbytes: int) -> str:
-    """The layout of a pack: text, as that is hashed once, not at each of its launches."""
-    return f"{[*names, *offsets, nbytes]}"
+        return Pack(copies, memory, self.places, self.layout)
 
 
 def one_pack(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -111,12 +110,21 @@ def whole_memory(tensor: Tensor) -> Tensor:
 
 def views(memory: Tensor, like: Sequence[Tensor], offsets: Sequence[int]) -> list[Tensor]:
     """Tensors of the shapes, strides and dtypes of others, at these offsets in a piece of memory."""
+    return _views_at(_places(like, offsets), memory)
+
+
+def _places(tensors: Sequence[Tensor], offsets: Sequence[int]) -> list[_Place]:
+    """The places of tensors that lie at these offsets, in bytes."""
+    return [(t.dtype, t.shape, t.stride(), at // t.itemsize) for t, at in zip(tensors, offsets, strict=True)]
+
+
+def _views_at(places: Sequence[_Place], memory: Tensor) -> list[Tensor]:
     made, typed = list[Tensor](), dict[torch.dtype, Tensor]()
-    for tensor, offset in zip(like, offsets, strict=True):
-        if (whole := typed.get(tensor.dtype)) is None:
-            empty, count = torch.empty(0, dtype=tensor.dtype, device=memory.device), memory.nbytes // tensor.itemsize
-            whole = typed[tensor.dtype] = empty.set_(memory.untyped_storage(), 0, (count,), (1,))
-        made.append(whole.as_strided(tensor.shape, tensor.stride(), offset // tensor.itemsize))
+    for dtype, shape, stride, start in places:
+        if (whole := typed.get(dtype)) is None:
+            empty, count = torch.empty(0, dtype=dtype, device=memory.device), memory.nbytes // dtype.itemsize
+            whole = typed[dtype] = empty.set_(memory.untyped_storage(), 0, (count,), (1,))
+        made.append(whole.as_strided(shape, stride, start))
     return made
 
 

@@ -74,11 +74,13 @@ class Scheduler:
             return None
         self._admit()
         most = self.ahead if self.pools.cached else 1
-        fill, decode = list[TextInProgress](), list[TextInProgress]()
-        for text in self.active:
-            if text.running or text.unread >= most or (text.unread and text.written >= text.ahead):
-                continue
-            (decode if text.written == text.length + 1 else fill).append(text)
+        idle = [
+            text
+            for text in self.active
+            if not text.running and text.unread < most and (not text.unread or text.written < text.ahead)
+        ]
+        fill = [text for text in idle if text.written > text.length + 1]
+        decode = [text for text in idle if text.written == text.length + 1] if fill else idle
         fill.sort(key=attrgetter("due"))
         decode.sort(key=attrgetter("served"))  # or one group would go on alone
         batch = next((made for some in self._in_turn(fill, decode) if (made := self._batch(some)) is not None), None)

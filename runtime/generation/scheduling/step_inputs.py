@@ -47,7 +47,10 @@ class StepTensors(dict[str, torch.Tensor]):
 
     def beside(self, **others: torch.Tensor) -> StepTensors:
         """The same with others, which have no name of the pack."""
-        return StepTensors.of(self | others, self.pack)
+        made = StepTensors(self)
+        made.update(others)
+        made.pack = self.pack
+        return made
 
 
 @dataclass
