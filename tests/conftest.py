@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ settings.register_profile("repeatable", derandomize=True, **ANY_SPEED)  # a run 
 settings.register_profile("random", print_blob=True, **ANY_SPEED)  # `make random`
 settings.load_profile("repeatable")  # before test modules are imported; --hypothesis-profile loads another one
 
+# Rich and Typer ask for them; a terminal, or a host that runs tests, sets some, and other text is printed then.
+OF_A_TERMINAL = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE")
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -29,6 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # two workers share two cores
     os.environ.setdefault("PYTHONHASHSEED", "0")  # of workers, and of what tests start: sets are in one order
+    for name in OF_A_TERMINAL:
+        os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,6 +60,19 @@ def kept_graphs(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     seed()
+
+
+@pytest.fixture(autouse=True)
+def surroundings() -> Iterator[None]:
+    """Variables of the environment, and places that a model file's folder is added to, are for one test alone."""
+    variables, places = {**os.environ}, [*sys.path]
+    yield
+    sys.path[:] = places
+    for name in {*variables, *os.environ} - {"PYTEST_CURRENT_TEST"}:
+        if name not in variables:
+            del os.environ[name]
+        elif os.environ.get(name) != variables[name]:
+            os.environ[name] = variables[name]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, TypeGuard
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -70,14 +71,29 @@ class _Slotted(MutableMapping[str, Any]):
         yield from (name for name in _slots(type(self._owner)) if hasattr(self._owner, name))
 
     def __contains__(self, name: object) -> bool:
-        return any(name == known for known in self)
+        owner = self._owner
+        own: Any = getattr(owner, "__dict__", ())
+        return name in own or (isinstance(name, str) and name in _slots(type(owner)) and hasattr(owner, name))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
-def _slots(cls: type) -> Iterator[str]:
+def _slots(cls: type) -> tuple[str, ...]:
     """The names of a class's slots, without private ones of other names and those that Python itself reads."""
+    try:
+        known = _SLOTS.get(cls)
+    except TypeError:  # its metaclass compares classes, and has no hash
+        return tuple(_slots_of_bases(cls))
+    if known is None:
+        known = _SLOTS[cls] = tuple(_slots_of_bases(cls))
+    return known
+
+
+_SLOTS: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()  # objects are looked into call after call
+
+
+def _slots_of_bases(cls: type) -> Iterator[str]:
     for base in cls.__mro__:
         slots = vars(base).get("__slots__", ())
         yield from (name for name in ((slots,) if isinstance(slots, str) else slots) if not name.startswith("__"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+from tests.conftest import OF_A_TERMINAL
 from tests.support.seeds import made_once, own_draws, seed
 
 AT_IMPORT = torch.rand(3)
@@ -59,3 +61,12 @@ def test_a_test_begins_with_the_first_draws() -> None:
 
 def test_sets_of_texts_have_one_order() -> None:
     assert os.environ["PYTHONHASHSEED"]
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_what_a_test_adds_around_it_is_gone_in_the_next(turn: int) -> None:
+    assert "nowhere" not in sys.path
+    assert "STAGECUT_TEST" not in os.environ
+    assert not {*OF_A_TERMINAL} & {*os.environ}
+    sys.path.append("nowhere")
+    os.environ["STAGECUT_TEST"] = os.environ["COLUMNS"] = "7"

@@ -78,13 +78,14 @@ def test_a_call_of_an_accelerator_that_fails() -> None:
 # ---- processes that do not find each other
 
 
-def test_a_process_of_this_host_that_cannot_be_reached(tmp_path: Path) -> None:
+def test_a_process_of_this_host_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # an address has at most 107 bytes
     store = SimpleNamespace(get=lambda _: str(tmp_path / "none").encode())
     job = cast(Any, SimpleNamespace(rank=1, peers=[ME], store=store))
     with pytest.raises(DistributedError, match=r"rank 1 cannot reach rank 0 \(process 1 on here\) on its own host: "):
         host_links._call(job, 0, 0)
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "links"))
+        server.bind("links")
         server.listen()
         with pytest.raises(DistributedError, match="another process of this host did not connect within 3 s"):
             host_links._accept(server, time.monotonic(), 3.0)
