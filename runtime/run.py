@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from runtime.call.tree_nodes import describe_value
+from runtime.call.trees.tree_nodes import describe_value
 from runtime.command_line import is_first, loaded, status_of
 from runtime.errors import InputError
 from runtime.flags import parser

@@ -1,4 +1,4 @@
-"""The containers of a model's arguments and results as JSON, in the form that runtime.call.tree reads."""
+"""The containers of a model's arguments and results as JSON, in the form that runtime.call.trees.tree reads."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """Arguments of a call <-> tensors and sizes.
 
 expressions   sizes computed from the symbols, as the manifest writes them
-classes       the user's own classes, by qualified name
-tree_nodes    containers around tensors, sizes and fixed values
-tree          their form in the manifest
+trees/        the containers of arguments and results, and their form in the manifest
 sizes         the sizes of a batch: ranges, guards, and the value of every symbol
 counts        values that an input must hold so often
 input_type    the dtype and shape that a tensor must have

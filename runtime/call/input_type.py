@@ -10,7 +10,7 @@ import torch
 
 from runtime.call.expressions import SizeExpression
 from runtime.call.sizes import ObservedSize
-from runtime.call.tree_nodes import describe_value
+from runtime.call.trees.tree_nodes import describe_value
 from runtime.errors import InputError, ManifestError
 from runtime.manifest.manifest import Tensor
 

@@ -14,8 +14,17 @@ from runtime.call.counts import CountCheck
 from runtime.call.input_type import InputType
 from runtime.call.layout import Layout
 from runtime.call.sizes import ObservedSize, SizeConstraints
-from runtime.call.tree import parse
-from runtime.call.tree_nodes import Entries, Size, TensorSlot, TreeLeaf, TreeNode, describe_value, fixed_values, slots
+from runtime.call.trees.tree import parse
+from runtime.call.trees.tree_nodes import (
+    Entries,
+    Size,
+    TensorSlot,
+    TreeLeaf,
+    TreeNode,
+    describe_value,
+    fixed_values,
+    slots,
+)
 from runtime.engine.message import Values
 from runtime.errors import InputError, ManifestError
 from runtime.manifest.manifest import CallSignature, ProgramEntry

@@ -14,8 +14,8 @@ from runtime.call.input_type import InputType
 from runtime.call.inputs import Inputs
 from runtime.call.microbatches import BatchSplit
 from runtime.call.outputs.selection import OutputSelection
-from runtime.call.tree import parse
-from runtime.call.tree_nodes import TreeNode
+from runtime.call.trees.tree import parse
+from runtime.call.trees.tree_nodes import TreeNode
 from runtime.device.streams import made_by_now
 from runtime.engine.message import Values
 from runtime.errors import InputError, demand

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from runtime.call.input_type import InputType
 from runtime.call.inputs import Inputs
-from runtime.call.tree_nodes import fixed_values
+from runtime.call.trees.tree_nodes import fixed_values
 from runtime.errors import InputError
 from runtime.manifest.manifest import Manifest, MediaPlaces, ProgramEntry
 

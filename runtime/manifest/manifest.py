@@ -52,7 +52,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class CallSignature:
-    """The parameters and results of a call.  `arguments` and `returns` are trees: see runtime/call/tree.py."""
+    """The parameters and results of a call.  `arguments` and `returns` are trees: see runtime/call/trees/tree.py."""
 
     parameters: tuple[Parameter, ...]
     arguments: dict[str, Any]

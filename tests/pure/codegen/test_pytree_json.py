@@ -21,11 +21,12 @@ from transformers.modeling_outputs import BaseModelOutput
 from codegen.artifact.pytree_json import tree_json
 from ir.errors import CompileError
 from ir.objects.signature import Slot, Tree, flatten
-from runtime.call.tree import parse
+from runtime.call.trees.tree import parse
 from tests.support.checking import assert_same
 
 seq = sympy.Symbol("seq", integer=True, positive=True)
-ONE, TWO = torch.ones(1), torch.zeros(2)
+ONE: Any = torch.ones(1)
+TWO: Any = torch.zeros(2)
 
 
 class Pair(NamedTuple):

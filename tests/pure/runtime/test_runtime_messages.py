@@ -15,10 +15,11 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import distributed, nn
+from torch._C._distributed_c10d import HashStore
 
 from runtime import InputError, ManifestError, Pipeline
 from runtime.call.adapter_rows import AdapterNames
-from runtime.call.tree import parse
+from runtime.call.trees.tree import parse
 from runtime.device.ipc import SharedDeviceMemory
 from runtime.device.placement import device_of_process
 from runtime.distributed import rendezvous
@@ -127,7 +128,7 @@ def test_a_store_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         rendezvous._store(JobAddress.find(3, 4, "10.0.0.1"), 1.0)
     monkeypatch.setattr(distributed, "ProcessGroupGloo", fail)
     with pytest.raises(DistributedError, match="the processes cannot reach each other: refused"):
-        Transport(distributed.HashStore(), 0, 2, 1.0)
+        Transport(HashStore(), 0, 2, 1.0)
     with pytest.raises(DistributedError, match=r"rank 0 did not arrive within 2 s, or left at once: refused"):
         rendezvous._join(replace(ME, rank=1), "here", cast(Any, SimpleNamespace(get=fail)), time.monotonic(), 2.0)
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import InputError, ManifestError
-from runtime.call.tree import parse
-from runtime.call.tree_nodes import describe_value, slots
+from runtime.call.trees.tree import parse
+from runtime.call.trees.tree_nodes import describe_value, slots
 
 Pair = namedtuple("Pair", "left right")
 

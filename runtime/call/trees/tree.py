@@ -27,9 +27,9 @@ from typing import Any
 
 import torch
 
-from runtime.call.classes import find_class
 from runtime.call.expressions import SizeExpression
-from runtime.call.tree_nodes import Entries, Fields, Fixed, FixedValues, Items, Size, TensorSlot, TreeNode
+from runtime.call.trees.classes import find_class
+from runtime.call.trees.tree_nodes import Entries, Fields, Fixed, FixedValues, Items, Size, TensorSlot, TreeNode
 from runtime.errors import ManifestError
 
 
