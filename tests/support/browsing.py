@@ -18,8 +18,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.support.patience import PATIENCE
 
 _FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync --window-size=1400,900"
+    "--headless --no-sandbox --disable-dev-shm-usage --disable-gpu --disable-quic --no-first-run"
+    " --disable-background-networking --disable-component-update --disable-sync --window-size=1400,900"
 )
 
 

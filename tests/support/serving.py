@@ -37,6 +37,17 @@ class Served:
             time.sleep(0.02)
         return time.monotonic() - began
 
+    def starts(self) -> int:
+        """The number of times that the engine, or a stage's process, was started."""
+        return self.http.get("/status").json()["engines"][0]["starts"]
+
+    def wait_for_loss(self, starts: int) -> None:
+        """Until it has lost a process since it had started so many times, though it may be ready again by now."""
+        began = time.monotonic()
+        while self.is_ready() and self.starts() == starts:
+            assert time.monotonic() - began < PATIENCE
+            time.sleep(0.02)
+
     def wait_for_metric(self, line: str) -> None:
         """Until the metrics have a line."""
         began = time.monotonic()
@@ -51,7 +62,8 @@ class Served:
 
     def engine(self) -> psutil.Process:
         """The process of the engine, as soon as there is one."""
-        for _ in range(500):
+        began = time.monotonic()
+        while time.monotonic() - began < PATIENCE:
             with suppress(psutil.Error):
                 pid = self.http.get("/status").json()["engines"][0]["pid"]
                 found = psutil.Process(pid)

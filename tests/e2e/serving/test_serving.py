@@ -120,10 +120,10 @@ def test_of_requests_in_flight_only_the_one_that_raises_fails(served: Served) ->
 
 
 def test_a_request_that_ends_a_stage_fails_and_others_are_answered(served: Served) -> None:
-    engine = served.engine()
+    engine, starts = served.engine(), served.starts()
     with ThreadPoolExecutor(3) as pool:
         fatal = pool.submit(served.infer, [-2.0] * ROWS)
-        served.wait(ready=False)
+        served.wait_for_loss(starts)
         others = [pool.submit(served.infer, [float(n)] * ROWS) for n in (1, 2)]
         assert served.http.get("/v2/health/live").status_code == 200
         assert [other.result().json()["outputs"][0]["data"] for other in others] == [[4.0] * ROWS, [6.0] * ROWS]
@@ -136,14 +136,14 @@ def test_a_request_that_ends_a_stage_fails_and_others_are_answered(served: Serve
 @pytest.mark.parametrize("hangs", ["engine", "stage"])
 def test_nothing_is_lost_when_a_process_hangs(served: Served, hangs: str) -> None:
     served.wait()
-    engine = served.engine()
+    engine, starts = served.engine(), served.starts()
     victim = engine if hangs == "engine" else engine.children()[-1]
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(served.infer, [-3.0] * ROWS) for _ in range(4)]
         answers += [pool.submit(served.infer, [float(n)] * ROWS) for n in range(8)]
         time.sleep(0.3)
         victim.send_signal(signal.SIGSTOP)
-        served.wait(ready=False)
+        served.wait_for_loss(starts)
         assert [answer.result().status_code for answer in answers] == [200] * 12
     assert (served.engine() == engine) is (hangs == "stage")
 
