@@ -78,7 +78,8 @@ MODELS = [(long_skips, 2), pytest.param(t5, 3, marks=pytest.mark.slow)]
 def test_stages_run_alone_one_after_the_other(make: Any, devices: int, tmp_path: Path) -> None:
     model, inputs, sizes = make()
     out = tmp_path / "out"
-    compile_model(model.eval(), (), inputs, out=out, cluster=slow_machine(devices), dynamic_shapes=sizes)
+    options: dict[str, Any] = {"size_limit": 0.0, "draw": "stages"}
+    compile_model(model.eval(), (), inputs, out=out, cluster=slow_machine(devices), dynamic_shapes=sizes, **options)
     manifest = Manifest.read(out)
     assert len(manifest.stages) >= devices
     values = dict(inputs)

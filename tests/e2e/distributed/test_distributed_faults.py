@@ -162,9 +162,9 @@ print("left")
 
 
 def test_a_pipeline_that_nobody_closes(tmp_path: Path) -> None:
-    stages(tmp_path, "pass")
+    stages(tmp_path, "pass", count=2)
     script = (
         "pipe = Pipeline.distributed(OUT, timeout=600)\nif RANK:\n    pipe.close()\nelse:\n    print(pipe(X).sum())"
     )
-    ended = jobs.run(tmp_path, script, ranks=3)
-    assert (ended.status, ended.out) == (0, "tensor(52.)\n"), ended.err
+    ended = jobs.run(tmp_path, script, ranks=2)
+    assert (ended.status, ended.out) == (0, "tensor(44.)\n"), ended.err
