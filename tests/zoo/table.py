@@ -26,8 +26,12 @@ CHECKPOINTS = """\
 
 Each was made, cut in two and run by `python -m tests.zoo.checkpoints --write`. *Difference* is the largest of any
 element of the output from that of the model whose weights were saved. What is refused says what to do.
-Adapters were also compared with what peft 0.21 merges (Llama, GPT-2, ViT; ranks and scales by module, tied and replaced
-weights), sentence embeddings with the modules of sentence-transformers: 0.
+Adapters were also compared with what peft 0.21 merges (Llama, GPT-2, BERT, ViT, ResNet, Mixtral, Qwen3-MoE, gpt-oss;
+ranks and scales by module, tied and replaced weights, single experts, all kinds below; 9e-8 for LoHa of convolutions,
+else 0), also into the dequantized weights of GPTQ, AWQ, FP8, W4A16, INT8, NVFP4, GGUF, bitsandbytes and torchao (0;
+kept beside them 5e-7); sentence embeddings with the modules of sentence-transformers: 0. Where `ensure_weight_tying`
+adapts embeddings that are the head, too, the product is added once, as when it was trained; peft's merge adds it
+twice.
 """
 
 LONG = 60  # characters of a condition
