@@ -141,7 +141,7 @@ def test_what_lies_beside_a_file_belongs_to_it(tmp_path: Path, package: Any, mon
 def test_a_folder_may_be_named_like_a_file(tmp_path: Path) -> None:
     folder = tmp_path / "x.gguf"
     folder.mkdir()
-    with pytest.raises(SourceError, match=r"x.gguf is a folder without config.json; a checkpoint folder has one"):
+    with pytest.raises(SourceError, match=r"x.gguf is empty; fetch a checkpoint into it"):
         read_source(str(folder))
     t.LlamaConfig(**SMALL, architectures=["LlamaForCausalLM"]).save_pretrained(folder)
     assert isinstance(read_source(str(folder), Reading(weights=False)).model, t.LlamaForCausalLM)
