@@ -8,8 +8,8 @@ some i <= j, so
 
 Rows of intervals come in order of i, so that all seats advance at once. Stages whose compute alone exceeds a guess
 of the value are not considered, nor positions that so many seats cannot reach or complete within the guess, each
-computing as many whole units as it can: a split whose value is within the guess is the best of all. If there is none,
-the guess grows.
+computing as many whole units as it can: a split whose value is within the guess is the best of all. The first guess
+is little more than such seats need to get to the end; if there is no split within it, the guess grows.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from passes.partitioners.search.sweep import IntervalRow, Intervals, Sweep
 
 Price = Callable[[Seat, Intervals], np.ndarray]
 
-FIRST_SPARE = 0.06  # of an even share, by which the first guess is above it
-MORE = 3  # times as much, by which the next guess is
+FIRST_SPARE = 0.005  # of the longest compute of the evenest split, by which the first guess is above it
+MORE = 2  # times as much, by which the next guess is
 ROUNDING = 1e-9  # relative
+NEARLY = 1e-3  # relative: how close the longest compute of the evenest split is bounded
+_TIMES = (1.0, 4 / 3)  # the least sum, by which guesses of a sum are as large or larger
 EQUAL = 1e-14  # relative: sums of prices that differ by less are the same
 
 
@@ -62,10 +64,10 @@ def bottleneck(
     alone = float(sweep.least_time[-1])  # of one device that computes all
     enough = min(alone, known)
     most = enough if estimated else alone
-    least, spare = sweep.fair_share(len(seats)), FIRST_SPARE
-    if known <= least * (1 + MORE * spare):
-        spare *= MORE
+    least, spare = _longest_compute(sweep, len(seats)), FIRST_SPARE
     while True:
+        if known <= least * (1 + MORE * spare):
+            spare *= MORE
         guess = least * (1 + spare)
         reach = min(guess, known)
         limit = reach if reach < most else inf  # a split of more is not the one that is looked for
@@ -73,6 +75,17 @@ def bottleneck(
         if chain.value() <= guess or guess >= enough:
             return chain
         spare *= MORE
+
+
+def _longest_compute(sweep: Sweep, stages: int) -> float:
+    """Seconds, at most `NEARLY` too few, that the longest of so many stages of whole units computes at least."""
+    done, low, high = sweep.least_time, sweep.fair_share(stages), float(sweep.least_time[-1])
+    while high > low * (1 + NEARLY):
+        middle, at = (low + high) / 2, 0
+        for _ in range(stages):
+            at = int(np.searchsorted(done, done[at] + middle * (1 + ROUNDING), side="right")) - 1
+        low, high = (low, middle) if done[at] >= done[-1] * (1 - ROUNDING) else (middle, high)
+    return low
 
 
 def bottleneck_from(
@@ -90,11 +103,19 @@ def cheapest(
     leave_empty: bool,
     reach: float,
     among_equals: Price | None = None,
+    rest: np.ndarray | None = None,
 ) -> Chain:
     """The split of least summed `price`; a stage computes for at most `reach` seconds.
 
-    Of several such splits it is one whose largest `among_equals` is least.
+    Of several such splits it is one whose largest `among_equals` is least.  `rest[k, j]` is the least that is still to
+    be paid by what follows the first j units on the first k seats: with it, sums are searched below guesses that grow.
     """
+    least = 0.0 if rest is None else float(rest[0, 0])
+    for times in _TIMES if least else ():
+        limit = least * times + 0.5
+        chain = _fill(sweep, seats, price, np.add, leave_empty, _Reach(reach, limit=limit, rest=rest), among_equals)
+        if chain.value() <= limit:
+            return chain
     return _fill(sweep, seats, price, np.add, leave_empty, _Reach(reach), among_equals)
 
 
@@ -110,6 +131,7 @@ class _Reach:
     begin: int = 0
     to_any: bool = False  # whether splits may end anywhere, not after the last unit alone
     limit: float = inf  # the most that a split may cost which goes on
+    rest: np.ndarray | None = None  # [seats + 1, positions] the least that one adds to that which goes on
 
     def seats_before(self, least_time: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """[positions] the fewest and the most of `count` seats that can end at a position of a split."""
@@ -154,6 +176,7 @@ def _fill(
     fewest, seated = reach.seats_before(sweep.least_time, len(seats))
     first_end = [int(np.argmax(seated > used)) for used in range(len(seats))]  # of the stage on the next seat
     least, most = fewest.tolist(), np.minimum(seated, len(seats) - 1).tolist()
+    rest = np.zeros(best.shape) if reach.rest is None else reach.rest
 
     def goes_on(i: int) -> bool:
         """Whether some split that ends here has another stage."""
@@ -161,7 +184,8 @@ def _fill(
             return False
         if leave_empty:
             _skip(best, start, peaks, i)
-        lowest = best[least[i] : most[i] + 1, i].min()
+        used = slice(least[i], most[i] + 1)
+        lowest = (best[used, i] + rest[used, i]).min()
         return bool(lowest < inf and lowest <= reach.limit * (1 + ROUNDING))
 
     for row in sweep.rows(reach.seconds, goes_on):

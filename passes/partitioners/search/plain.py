@@ -39,8 +39,8 @@ def plainest_cut(core: Core, cut: Cut, limit: float, deadline: Deadline, share: 
     def along_path(path: np.ndarray | Lattice) -> Cut | None:
         if deadline.passed():
             return None
-        along = path if isinstance(path, Lattice) else Sweep(core, path)
-        return cheapest_cut(core, along, devices, price, limit, lambda seat, stages: seat.load(stages, overlap))
+        along, rest = (path, None) if isinstance(path, Lattice) else (Sweep(core, path), _still_received(core, path))
+        return cheapest_cut(core, along, devices, price, limit, lambda seat, stages: seat.load(stages, overlap), rest)
 
     for other in share(along_path, [*_paths(core, along)], len(core.problem.nodes)):
         if other and other.value <= limit and _key(core, other) < least:
@@ -55,6 +55,23 @@ def _paths(core: Core, along: np.ndarray) -> Iterator[np.ndarray | Lattice]:
         yield Lattice(core, ideals)
     else:
         yield from (along, *islice(orders(core), 2 if core.n > MANY_UNITS else None))
+
+
+def _still_received(core: Core, order: np.ndarray) -> np.ndarray:
+    """[devices + 1, positions] the fewest values that are received behind a position, if so many stages lie before it.
+
+    They are those made before it and read behind it and, for each stage there but the last one, one that it sends:
+    where no device is left without a stage and each unit but the last makes something that is read behind it.
+    """
+    stages, position = len(core.problem.devices), np.empty(core.n, dtype=np.int64)
+    position[order] = np.arange(core.n)
+    made = position[core.producer]
+    last = np.maximum.reduceat(position[core.values.members], core.values.starts[:-1])
+    opens, count = np.zeros(core.n + 2), core.values.sizes[:, COUNT]
+    np.add.at(opens, made + 1, count)
+    np.add.at(opens, last + 1, -count)
+    sends = np.bincount(made[last > made], minlength=core.n)[:-1].all() and core.problem.every_device
+    return np.cumsum(opens)[: core.n + 1] + float(sends) * np.maximum(np.arange(stages, -1, -1) - 1, 0)[:, None]
 
 
 def _price(core: Core, limit: float) -> Price:

@@ -53,13 +53,15 @@ def cheapest_cut(
     price: Price,
     limit: float,
     among_equals: Price | None = None,
+    rest: np.ndarray | None = None,
 ) -> Cut | None:
     """The cut along a path of least summed `price`, whose stages compute for at most `limit` seconds.
 
-    Of several such cuts it is one whose largest `among_equals` is least.
+    Of several such cuts it is one whose largest `among_equals` is least.  `rest` is the least that is still to be
+    paid, as `cheapest` takes it.
     """
     places, leave_empty = seats(core.problem, devices), not core.problem.every_device
-    chain = cheapest(path, places, price, leave_empty=leave_empty, reach=limit, among_equals=among_equals)
+    chain = cheapest(path, places, price, leave_empty=leave_empty, reach=limit, among_equals=among_equals, rest=rest)
     return None if np.isinf(chain.value()) else judged(core, path.laid_out(chain.ends(path.n), devices))
 
 

@@ -24,6 +24,8 @@ from passes.partitioners.problem import (
     crossing,
     evaluate,
 )
+from passes.partitioners.search import plain as plain_module
+from passes.partitioners.search.sweep import Sweep
 
 SLACK = 0.03
 whole = st.integers(0, 6).map(float)
@@ -111,3 +113,33 @@ def test_searches_side_by_side_find_what_they_find_in_turn(monkeypatch: pytest.M
     monkeypatch.setattr(module, "_cores", lambda: 2)
     assert solve(problem, share=shared_work) == found
     assert plainest(problem, found, SLACK, share=shared_work) == plain
+
+
+def test_what_is_still_to_be_received_leaves_out_no_plainest_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uneven nodes in random graphs, of so many units that they are cut along orders."""
+    monkeypatch.setattr(plain_module, "FEW_IDEALS", 0)
+    for seed in range(30):
+        random = Random(seed)
+        nodes = tuple(Node((random.uniform(1.0, 1.2),)) for _ in range(24))
+        reads = ({i + 1, *(min(i + random.randint(1, 9), 23) for _ in range(random.randint(0, 2)))} for i in range(23))
+        values = tuple(Value(i, tuple(sorted(read)), random.uniform(0.0, 0.1)) for i, read in enumerate(reads))
+        problem = Problem(
+            nodes, values[seed % 3 :], devices=(Device(),) * 4, link=Link(10.0), every_device=seed % 4 > 0
+        )
+        best = solve(problem)
+        plain = plainest(problem, best, 0.2)
+        with monkeypatch.context() as patched:
+            patched.setattr(plain_module, "_still_received", lambda core, order: None)
+            assert plainest(problem, best, 0.2) == plain
+
+
+def test_plain_cuts_are_searched_from_few_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Residual blocks of three nodes: between two of them one value is open, within them two."""
+    monkeypatch.setattr(plain_module, "FEW_IDEALS", 0)
+    nodes = tuple(Node((1.0,)) for _ in range(60))
+    values = tuple(Value(i, (i + 1,) if i % 3 else (i + 1, min(i + 3, 59)), 0.1) for i in range(59))
+    problem = Problem(nodes, values, devices=(Device(),) * 4, link=Link(10.0), every_device=True)
+    best, starts, rows_of = solve(problem), list[int](), Sweep.rows
+    monkeypatch.setattr(Sweep, "rows", lambda *given: (starts.append(row.start) or row for row in rows_of(*given)))
+    assert crossing(problem, plainest(problem, best, 0.2).stage_of).values == 3
+    assert {start % 3 for start in starts if start} == {1}

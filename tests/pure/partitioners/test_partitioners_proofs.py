@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,6 +202,25 @@ def test_no_row_is_made_where_all_splits_so_far_are_worse_than_the_value_looked_
     cut = cut_along(core, np.arange(core.n), range(4))
     assert cut is not None
     assert (cut.value, starts) == (10.0, [0, 10, 20, 30])
+
+
+def test_the_first_guess_is_what_stages_of_whole_nodes_compute_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five nodes of 8 s among short ones, for four devices: an even share is 10.5 s, but one device gets 16 s."""
+    nodes = tuple(Node((8.0 if i % 10 == 0 else 0.05,)) for i in range(41))
+    values = tuple(Value(i, (i + 1,), 0.0) for i in range(40))
+    core = model_of(Problem(nodes, values, devices=(Device(),) * 4, link=Link(1.0), every_device=True)).core
+    reaches, rows_of = list[float](), Sweep.rows
+
+    def rows(sweep: Sweep, reach: float, wanted: Any) -> Any:
+        reaches.append(reach)
+        return rows_of(sweep, reach, wanted)
+
+    monkeypatch.setattr(Sweep, "rows", rows)
+    cut = cut_along(core, np.arange(core.n), range(4))
+    assert cut is not None
+    assert cut.value == pytest.approx(16.45)
+    assert len(reaches) == 1
+    assert reaches[0] < 16.6
 
 
 def test_the_weight_above_and_below_each_unit_is_that_of_all_its_ancestors_and_descendants() -> None:
