@@ -35,10 +35,10 @@ class TextBatch:
 
     @property
     def follows(self) -> StepOutputs | None:
-        """The step that wrote the last token of each text in the text's row, if there is one."""
+        """The step that wrote the new token of each text, its last, in the text's row, if there is one."""
         step = self.texts[0].step
         for row, text in enumerate(self.texts):
-            if text.step is not step or text.row != row:
+            if text.step is not step or text.row != row or text.written > text.length + 1:
                 return None
         return step
 

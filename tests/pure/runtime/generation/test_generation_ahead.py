@@ -157,6 +157,17 @@ def test_a_step_that_fails_is_ordered_again_though_those_before_it_are_not_read(
     made.close()
 
 
+def test_a_text_whose_state_is_lost_is_computed_again_token_by_token() -> None:
+    """Its next token is the one behind those of its state, not the last one, which the step before has written."""
+    terms = Generation(page=4, pages=40, slots=8, max_length=64, vocabulary=VOCABULARY, together="even", chunk=1)
+    behind = Behind(Recurrence(terms), broken=(7,))
+    made = behind.generator()
+    prompt = next(p for p in prompts(200) if len(p) == 3 and len(written(p, 12)) == 12)
+    assert tokens(begin(made, prompt)) == written(prompt, 12)
+    made.close()
+    assert len(behind.given) >= 2 + 12 + 1 + 6  # a step failed, behind which six tokens were computed again
+
+
 def test_a_penalty_for_repeated_tokens_waits_for_each_token() -> None:
     behind = Behind(Decoder(FULL))
     made = behind.generator()
