@@ -78,6 +78,14 @@ def whose_names(weights: Path) -> str:
     return other_names(f"{key}.{name}".lstrip(".") for key, table in tables.items() for name in table)
 
 
+def is_of_torch(folder: Path) -> bool:
+    """Whether a .safetensors file in a folder says that it was saved for PyTorch, as transformers asks."""
+    try:
+        return any(header_notes(file).get("format") == "pt" for file in folder.glob("*.safetensors"))
+    except (OSError, ValueError, AttributeError, SourceError):  # which reading them says better
+        return False
+
+
 def indexed_dtype(folder: Path, variant: str = "") -> torch.dtype | None:
     """The dtype of a model that the index of its shards names; None where it names none, or one of codes."""
     index = weights_in(folder, variant) if folder.is_dir() else folder

@@ -23,7 +23,7 @@ def check_weights(graph: Graph, weights: Mapping[str, torch.Tensor]) -> None:
     stored = [*graph.params, *states]
     missing = [v.fqns[0] for v in stored if not any(fqn in weights for fqn in v.fqns)]
     if missing:
-        raise SourceError(f"{_origin(weights)} {listed_names(missing)}{_made_of(missing, weights)}")
+        raise SourceError(f"{_origin(weights)} {listed_names(missing)}{_made_of(missing, stored, weights)}")
     if not isinstance(weights, Checkpoint):
         if any(weights[next(f for f in v.fqns if f in weights)].is_meta for v in stored):
             raise SourceError("the model's weights are on the meta device, without values; name a `checkpoint`")
@@ -42,7 +42,7 @@ def _origin(weights: Mapping[str, torch.Tensor]) -> str:
     return f"the checkpoint {weights} holds{instead} no"
 
 
-def _made_of(missing: Sequence[str], weights: Mapping[str, torch.Tensor]) -> str:
+def _made_of(missing: Sequence[str], stored: Sequence[Param | State], weights: Mapping[str, torch.Tensor]) -> str:
     """The end of such a message where a missing weight is made of others, as by weight_norm or FSDP; else empty."""
     parts = defaultdict[str, list[str]](list)
     for table in weights.tables.values() if isinstance(weights, Checkpoint) else ():
@@ -52,7 +52,8 @@ def _made_of(missing: Sequence[str], weights: Mapping[str, torch.Tensor]) -> str
             if name.endswith("_flat_param"):
                 return f"; FSDP has joined them in {name}: save the state dict with StateDictType.FULL_STATE_DICT"
             parts[_PART.sub(r"\1\2\3", name)].append(name)
-    if other := other_names(name for part in parts.values() for name in part):
+    other = other_names(name for part in parts.values() for name in part)
+    if other and other != other_names(fqn for value in stored for fqn in value.fqns):  # which a model may have itself
         return f"; {other}"
     for name in missing:
         if made_of := [part for part in parts.get(name, ()) if part != name]:

@@ -104,8 +104,8 @@ def _steps(folder: Path, latest: str, named: str) -> Iterator[Path]:
 
 def _only_file(folder: Path, names: list[str]) -> Path:
     """The one file of weights in a folder, whatever its name, or the first of those of the ranks of a job."""
-    files = sorted(f for f in folder.iterdir() if f.suffix in WEIGHT_SUFFIXES and f.is_file() and _may_hold(f))
-    if len(files) != 1 and (known := other_folder(folder)):
+    files = _weight_files(folder)
+    if len(files) != 1 and (known := other_folder(folder, files)):
         raise SourceError(f"{folder} {known}")
     shard = next((f for f in files if _SHARD.search(f.stem)), None)
     if (len(files) == 1 and shard is None) or (files and all("rank" in f.stem for f in files)):
@@ -146,6 +146,16 @@ def _only_file(folder: Path, names: list[str]) -> Path:
     raise SourceError(
         f"the folder {folder} is not a checkpoint: it has no {', '.join(names)} or index of shards{without}"
     )
+
+
+def foreign_layout(folder: Path) -> str:
+    """The kind of a folder of another program, and what to do; empty for one that is not known."""
+    return other_folder(folder, _weight_files(folder)) if folder.is_dir() else ""
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that have endings of torch's weights, but for the state of a training run."""
+    return sorted(f for f in folder.iterdir() if f.suffix in WEIGHT_SUFFIXES and f.is_file() and _may_hold(f))
 
 
 def _folders_within(folder: Path) -> set[Path]:

@@ -17,10 +17,11 @@ from torch import nn
 from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.adapters.settings import SETTINGS
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.checkpoint.files import indexed_dtype
+from ir.checkpoint.files import indexed_dtype, is_of_torch
 from ir.checkpoint.formats.gguf import gguf_package, gguf_tensors, is_gguf
 from ir.checkpoint.formats.json_text import parsed_json
-from ir.checkpoint.formats.recognized import other_folder, other_settings
+from ir.checkpoint.formats.recognized import other_settings
+from ir.checkpoint.layouts import foreign_layout
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of, reading_settings
 from ir.checkpoint.tensors import Stored, Tensorlike
@@ -206,7 +207,7 @@ def _transformers(path: Path) -> Any:
 def _check_code(path: Path, plain: Mapping[str, Any], transformers: Any, reading: Reading) -> None:
     """Raise SourceError for a folder that needs code of its own, unless the user trusts it."""
     kind = plain.get("model_type")
-    if other := other_settings(plain):
+    if (other := other_settings(plain)) and not is_of_torch(path):
         raise SourceError(f"{path} {other}")
     known = kind in transformers.CONFIG_MAPPING
     if known or (plain.get("auto_map") and reading.trust_remote_code):
@@ -214,7 +215,7 @@ def _check_code(path: Path, plain: Mapping[str, Any], transformers: Any, reading
     if plain.get("auto_map"):
         raise SourceError(f"{path} is of no model that transformers has; {_UNTRUSTED}")
     known_to = f"transformers {transformers.__version__}"
-    if not kind and (other := other_folder(path)):
+    if not kind and (other := foreign_layout(path)):
         raise SourceError(f"{path} {other}")
     what = f"model_type {kind!r}, which {known_to} does not know" if kind else f"no model_type, as {known_to} asks"
     raise SourceError(

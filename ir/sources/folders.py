@@ -9,8 +9,7 @@ from pathlib import Path
 from ir.checkpoint.adapters.settings import SETTINGS, read_settings
 from ir.checkpoint.files import whose_names
 from ir.checkpoint.formats.gguf import SUFFIX, is_gguf
-from ir.checkpoint.formats.recognized import other_folder
-from ir.checkpoint.layouts import WEIGHT_SUFFIXES, step_number
+from ir.checkpoint.layouts import WEIGHT_SUFFIXES, foreign_layout, step_number
 from ir.errors import SourceError
 
 CONFIG = "config.json"
@@ -67,7 +66,7 @@ def _snapshots(cached: Path) -> Iterator[Path]:
 
 def _what_it_is(path: Path) -> str:
     """The kind of a folder without config.json, and what to do."""
-    if known := other_folder(path):
+    if known := foreign_layout(path):
         return known
     saved = {file.parent for name in (CONFIG, SETTINGS) for file in path.glob(f"*/{name}")}
     if steps := sorted((p for p in saved if p.name.startswith("checkpoint-")), key=lambda step: step_number(step.name)):

@@ -9,7 +9,8 @@ from typing import Any
 
 from ir.checkpoint.files import whose_names
 from ir.checkpoint.formats.json_text import parsed_json
-from ir.checkpoint.formats.recognized import other_adapter, other_folder
+from ir.checkpoint.formats.recognized import other_adapter
+from ir.checkpoint.layouts import foreign_layout
 from ir.errors import SourceError
 
 SETTINGS = "adapter_config.json"
@@ -53,7 +54,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise SourceError(f"{folder} is a file; give the folder that an adapter was saved to, {folder.parent}")
     if not file.is_file() and (inner := sorted(folder.glob(f"*/{SETTINGS}"))):
         raise SourceError(f"{folder} has adapters in folders of their own; name one, such as {inner[0].parent}")
-    if not file.is_file() and (other := other_folder(folder) or _of_names(folder)):
+    if not file.is_file() and (other := foreign_layout(folder) or _of_names(folder)):
         raise SourceError(f"{folder} has no {SETTINGS}: it {other}")
     try:
         return dict(parsed_json(file.read_text()))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import pickle
 import struct
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,11 +43,12 @@ FileEntries: TypeAlias = dict[str, dict[str, Entry]]
 """The entries of a file by name, in each of its dicts; "" is the file itself, "model" a dict under that key in it."""
 
 
-def _pickle_module(starts: Mapping[str, int]) -> SimpleNamespace:
+def _pickle_module(places: Mapping[str, tuple[int, int]]) -> SimpleNamespace:
     """A stand-in for the module `pickle`, which torch.load takes.
 
-    `starts`: the first byte of each storage of an archive by its key.  torch reckons them itself, by the order in which
-    it would write the storages, which is another one where the archive was packed again.
+    `places`: the first byte of each storage of an archive and its length, by its key.  torch reckons the first itself,
+    by the order in which it would write the storages, which is another one where the archive was packed again; and it
+    compares the length only where it reads the bytes.
     """
 
     class Placing(InertUnpickler):
@@ -55,10 +56,13 @@ def _pickle_module(starts: Mapping[str, int]) -> SimpleNamespace:
             given = self.persistent_load
 
             def placed(saved: Any) -> Any:
-                storage = given(saved)
-                if starts:
-                    storage._untyped_storage._checkpoint_offset = starts[str(saved[2])]
-                return storage
+                typed = given(saved)
+                if places:
+                    storage, (start, length) = typed._untyped_storage, places[str(saved[2])]
+                    if storage.nbytes() != length:
+                        raise ValueError(f"a storage of {storage.nbytes()} bytes in {length}")
+                    storage._checkpoint_offset = start
+                return typed
 
             self.persistent_load = placed
             return super().load()
@@ -68,14 +72,14 @@ def _pickle_module(starts: Mapping[str, int]) -> SimpleNamespace:
     )
 
 
-def _storage_starts(file: Path, opened: Any) -> dict[str, int]:
-    """The first byte of each storage in an archive of torch.save, by its key; empty for a file of another form.
+def _storage_places(file: Path, opened: Any) -> dict[str, tuple[int, int]]:
+    """The first byte of each storage in an archive of torch.save, and its length, by its key; empty for other files.
 
     Raises SourceError for storages that are compressed, or whose bytes are in the other order.
     """
     if not zipfile.is_zipfile(opened):
         return {}
-    starts = dict[str, int]()
+    places = dict[str, tuple[int, int]]()
     with zipfile.ZipFile(opened) as archive:
         for info in archive.infolist():
             _, data, key = info.filename.partition("/data/")
@@ -89,8 +93,9 @@ def _storage_starts(file: Path, opened: Any) -> dict[str, int]:
                 )
             opened.seek(info.header_offset + _LENGTHS)
             lengths = opened.read(4)  # of the name and of what lies between it and the data
-            starts[key] = info.header_offset + _LENGTHS + 4 + sum(struct.unpack("<HH", lengths))
-    return starts
+            start = info.header_offset + _LENGTHS + 4 + sum(struct.unpack("<HH", lengths))
+            places[key] = start, info.file_size
+    return places
 
 
 _LENGTHS = 26
@@ -169,7 +174,8 @@ ZIP = b"PK\x03\x04"
 
 def _of_archive(file: Path, opened: BinaryIO) -> Any:
     """The object in a file, with fake tensors.  Raises SourceError for a program."""
-    names = zipfile.ZipFile(opened).namelist()
+    with _refusing_damage(file):
+        names = zipfile.ZipFile(opened).namelist()
     for ending, kind in _PROGRAMS.items():
         if any(name.endswith(ending) for name in names):
             raise SourceError(f"cannot read {file}: it holds a program of {kind}")
@@ -178,20 +184,23 @@ def _of_archive(file: Path, opened: BinaryIO) -> Any:
     return unpickled(file, opened)
 
 
-_DAMAGED = (
-    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error),
-    *(RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError),
-)
-
-
 def unpickled(file: Path, opened: Any) -> Any:
     """The object that torch.save wrote into a file, or into the part of it that is `opened`, with fake tensors."""
-    try:
-        module = _pickle_module(_storage_starts(file, opened))
+    with _refusing_damage(file):
+        module = _pickle_module(_storage_places(file, opened))
         opened.seek(0)
         with FakeTensorMode():
             return torch.load(opened, map_location="cpu", pickle_module=module, weights_only=False)
-    except _DAMAGED as e:
+
+
+@contextmanager
+def _refusing_damage(file: Path) -> Iterator[None]:
+    """Raise SourceError for anything that an unpickler and a reader of archives raise for damaged bytes."""
+    try:
+        yield
+    except (SourceError, OSError):
+        raise
+    except Exception as e:
         first = (str(e).splitlines() or [type(e).__name__])[0]
         raise SourceError(f"cannot read {file}: it is damaged ({first}); save its state dict as .safetensors") from e
 

@@ -28,7 +28,7 @@ _FOLDERS: Mapping[tuple[str, ...], str] = {
         f"is of nunchaku, whose SVDQuant weights are not read; {_MADE_OF}"
     ),
     ("model_config.yaml", "model_weights*"): "is of NeMo; convert it: nemo llm export path={} target=hf",
-    ("context", "weights"): "is of NeMo; convert it: nemo llm export path={} target=hf",
+    ("context/model.yaml", "weights"): "is of NeMo; convert it: nemo llm export path={} target=hf",
     ("layer_*-model_*-model_states.pt",): (
         "has a file for each layer, as GPT-NeoX and DeepSpeed's pipelines save: convert it with "
         "tools/ckpts/convert_neox_to_hf.py of GPT-NeoX, or join the files with zero_to_fp32.py"
@@ -39,7 +39,7 @@ _FOLDERS: Mapping[tuple[str, ...], str] = {
     ("model.bin", "*vocabulary.*"): f"is of CTranslate2, which is not read; {_MADE_OF}",
     ("*.mlpackage",): f"is of Core ML, which is not read; {_MADE_OF}",
     ("Data/com.apple.CoreML",): f"is of Core ML, which is not read; {_MADE_OF}",
-    ("ndarray-cache.json",): f"is of MLC, which is not read; {_MADE_OF}",
+    ("*-cache.json", "params_shard_*.bin"): f"is of MLC, which is not read; {_MADE_OF}",
     ("mlc-chat-config.json",): f"is of MLC, which is not read; {_MADE_OF}",
     ("genai_config.json",): f"is of ONNX Runtime, which is not read; {_MADE_OF}",
     ("saved_model.pb",): "is a SavedModel of TensorFlow, which is not read: save its weights as .safetensors",
@@ -71,7 +71,7 @@ _NAMES: Mapping[str, str] = {
         "of Flux in its makers' form: diffusers reads it, FluxTransformer2DModel.from_single_file(it)"
         ".save_pretrained(folder); give that folder"
     ),
-    r"(image_proj|ip_adapter)\..+": (
+    r"ip_adapter\..+_ip\.weight": (
         "of an IP-Adapter: give a model file that makes the model with it, as pipe.load_ip_adapter(it) does"
     ),
     r"(emb_params|<.+>)": "of a textual inversion: load it into its pipeline, and save that with save_pretrained",
@@ -86,10 +86,15 @@ _NAMES: Mapping[str, str] = {
 """By a regular expression of one of the names of tensors: whose names these are."""
 
 
-def other_folder(folder: Path) -> str:
-    """The kind of a folder of another program, and what to do; empty for one that is not known."""
+def other_folder(folder: Path, weights: Collection[Path]) -> str:
+    """The kind of a folder of another program, and what to do; empty for one that is not known.
+
+    `weights`: its files with the endings of torch's.  Where they have other names than the program's, the folder is not
+    the program's, though one file may be.
+    """
     for patterns, said in _FOLDERS.items():
-        if all(next(folder.glob(pattern), None) for pattern in patterns):
+        own = [set(folder.glob(pattern)) for pattern in patterns]
+        if all(own) and (not weights or set().union(*own).intersection(weights)):
             return said.format(folder)
     return ""
 

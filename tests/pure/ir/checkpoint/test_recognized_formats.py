@@ -10,9 +10,12 @@ import pytest
 import torch
 import transformers as hf
 from safetensors.torch import save_file
+from torch import nn
 
+from ir.capture import capture
 from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.fitting import check_weights
 from ir.errors import SourceError
 from ir.sources import read_source
 
@@ -53,6 +56,48 @@ def test_a_folder_of_another_program_is_named(names: str, tmp_path: Path) -> Non
         read_source(str(folder))
 
 
+@pytest.mark.parametrize("beside", ["x.keras", "saved_model.pb", "genai_config.json", "meta.json config.cfg"])
+def test_weights_beside_a_file_of_another_program_are_not_taken_for_its(beside: str, tmp_path: Path) -> None:
+    for name in beside.split():
+        (tmp_path / name).touch()
+    torch.save({"x": torch.ones(1)}, tmp_path / "a.pt")
+    assert list(Checkpoint.open(tmp_path)) == ["x"]
+    torch.save({"x": torch.ones(2)}, tmp_path / "b.pt")
+    with pytest.raises(SourceError, match=r"has several files of weights \(a.pt, b.pt\); name one with --checkpoint"):
+        Checkpoint.open(tmp_path)
+    with pytest.raises(SourceError, match=r"has weights without config.json; give a model file"):
+        read_source(str(tmp_path))
+
+
+def test_a_folder_for_the_weights_of_a_run_is_not_taken_for_nemo_s(tmp_path: Path) -> None:
+    for name in ("context/log.txt", "weights/a.pt"):
+        (tmp_path / name).parent.mkdir()
+        torch.save({"x": torch.ones(1)}, tmp_path / name)
+    with pytest.raises(SourceError, match=r"has weights in folders of its own \(weights\); name one with --checkpoint"):
+        Checkpoint.open(tmp_path)
+
+
+class Attention(nn.Module):
+    """A model with the names of Meta's own code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wq = nn.Linear(2, 2)
+        self.layers = nn.ModuleList([nn.ModuleDict({"attention": nn.ModuleDict({"wq": self.wq})})])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.wq(x)
+
+
+def test_names_that_the_model_has_itself_are_not_said_to_be_of_another_program(tmp_path: Path) -> None:
+    save_file({"layers.0.attention.wq.weight": torch.ones(2, 2)}, tmp_path / "model.safetensors")
+    held = Checkpoint.open(tmp_path)
+    with pytest.raises(SourceError, match=r"holds no [\w.]*wq.bias$"):
+        check_weights(capture(Attention(), (torch.ones(1, 2),)), held)
+    with pytest.raises(SourceError, match=r"no weight, bias; its names are those of Meta's or Mistral's own code"):
+        check_weights(capture(nn.Linear(2, 2), (torch.ones(1, 2),)), held)
+
+
 def test_parts_for_ranks_are_not_taken_for_several_models(tmp_path: Path) -> None:
     for part in range(2):
         save_file({"x": torch.ones(part + 1)}, tmp_path / f"model-rank-{part}-part-0.safetensors")
@@ -65,7 +110,7 @@ NAMES = {
     "unet.mid.lora_A.weight": "its names are those of a LoRA adapter of diffusers; merge it",
     "model.diffusion_model.out.weight": r"of a pipeline in one file: diffusers reads it, as .*from_single_file",
     "double_blocks.0.img_mod.lin.weight": "those of Flux in its makers' form: diffusers reads it, FluxTransform",
-    "image_proj.proj.weight": "those of an IP-Adapter: give a model file that makes the model with it, as pipe.load_ip",
+    "ip_adapter.1.to_k_ip.weight": "those of an IP-Adapter: give a model file that makes the model with it, as pipe",
     "<cat>": "its names are those of a textual inversion: load it into its pipeline",
     "layers.0.attention.wq.weight": "those of Meta's or Mistral's own code; convert it with the script of transfor",
     "transformer.layers.0.attention.qkv.weight": "those of TensorRT-LLM; give the folder that it was made of",
@@ -104,6 +149,16 @@ def test_settings_say_whose_a_folder_is(settings: dict[str, Any], message: str, 
     (tmp_path / "config.json").write_text(json.dumps(settings))
     with pytest.raises(SourceError, match=message):
         read_source(str(tmp_path))
+
+
+def test_a_folder_that_was_saved_for_torch_is_read_in_spite_of_such_settings(tmp_path: Path) -> None:
+    config = hf.LlamaConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    hf.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "paddlenlp_version": None}))
+    assert len(read_source(str(tmp_path)).weights) > 0
 
 
 def test_settings_without_a_type_are_looked_up_by_files(tmp_path: Path) -> None:

@@ -316,6 +316,36 @@ def test_a_tensor_of_another_class_is_named(parts: dict[str, Any], tmp_path: Pat
         Checkpoint.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("member", "damage", "message"),
+    [
+        ("c/data/0", lambda data: data[:-2], r"damaged \(a storage of 60 bytes in 58\)"),
+        ("c/data.pkl", lambda data: data.replace(b"storage", b"st\0rage"), r"damaged \(Unknown typename"),
+        ("c/data.pkl", lambda data: data.replace(b"cpu", b"\xffpu"), r"damaged \('utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_an_archive_that_is_damaged(
+    member: str, damage: Callable[[bytes], bytes], message: str, tmp_path: Path
+) -> None:
+    torch.save({"weight": torch.ones(5, 3), "bias": torch.ones(5)}, tmp_path / "c.pt")
+    with zipfile.ZipFile(tmp_path / "c.pt") as whole:
+        held = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(tmp_path / "c.pt", "w") as archive:
+        for name, data in held.items():
+            archive.writestr(name, damage(data) if name == member else data)
+    with pytest.raises(SourceError, match=rf"cannot read .*c.pt: it is {message}"):
+        read_checkpoint(tmp_path / "c.pt")
+
+
+def test_an_archive_whose_list_of_files_is_damaged(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(5, 3)}, tmp_path / "c.pt")
+    data = (tmp_path / "c.pt").read_bytes()
+    last = data.rindex(b"c/version")
+    (tmp_path / "c.pt").write_bytes(data[:last] + b"\xff" + data[last + 1 :])
+    with pytest.raises(SourceError, match=r"cannot read .*c.pt: it is damaged"):
+        read_checkpoint(tmp_path / "c.pt")
+
+
 def test_a_weight_that_others_make_is_named(tmp_path: Path) -> None:
     torch.save(nn.utils.parametrizations.weight_norm(nn.Linear(3, 5)).state_dict(), tmp_path / "c.pt")
     graph = capture(LAYER, (torch.ones(2, 3),))
