@@ -17,6 +17,7 @@ class _Part:
     """The text of a file, taken apart."""
 
     top: str  # what stands above its imports
+    title: str  # the first line of its docstring
     imports: tuple[str, ...]  # of others
     needs: tuple[Path, ...]  # the files of its own folder that it imports
     body: str  # what stands below its imports, but for comments to pyright, which are those of the top
@@ -25,7 +26,8 @@ class _Part:
 def joined_source(module: ModuleType) -> str:
     """The source of a module below that of those of its folder that it needs, as one file.
 
-    In all of these, imports stand first, by `from folder.file import name`, and no two names are alike.
+    In all of these, imports stand first, by `from folder.file import name`, and no two names are alike.  The docstring
+    of the module is the file's own; that of another one is the comment above its part.
     """
     return _joined(Path(str(module.__file__)), str(module.__package__))
 
@@ -36,7 +38,9 @@ def _joined(file: Path, package: str) -> str:
     if len(parts) == 1:
         return file.read_text(encoding="utf-8")
     imports = _import_block({line for part in parts.values() for line in part.imports})
-    return "\n\n\n".join([f"{parts[file].top}\n\n{imports}", *(part.body for part in parts.values())]) + "\n"
+    titles = {of: of.stem if of == file else f"{of.stem}: {part.title}" for of, part in parts.items()}
+    bodies = (text for of, part in parts.items() for text in (f"# ---- {titles[of]}", part.body))
+    return "\n\n\n".join([f"{parts[file].top}\n\n{imports}", *bodies]) + "\n"
 
 
 def _needed(file: Path, package: str) -> Iterator[tuple[Path, _Part]]:
@@ -49,7 +53,8 @@ def _needed(file: Path, package: str) -> Iterator[tuple[Path, _Part]]:
 
 def _part(file: Path, package: str) -> _Part:
     text = file.read_text(encoding="utf-8")
-    lines, statements = text.splitlines(), ast.parse(text).body
+    lines, tree = text.splitlines(), ast.parse(text)
+    statements = tree.body
     imports = [s for s in statements if isinstance(s, (ast.Import, ast.ImportFrom))]
     own = [s.module for s in imports if isinstance(s, ast.ImportFrom) and f"{s.module}".startswith(f"{package}.")]
     head = [statements[0], *imports]  # the docstring is the first one
@@ -57,6 +62,7 @@ def _part(file: Path, package: str) -> _Part:
     body = [line for line in lines[head[-1].end_lineno or 0 :] if not line.startswith("# pyright: ")]
     return _Part(
         "\n".join(top).strip(),
+        str(ast.get_docstring(tree)).partition("\n")[0],
         tuple(ast.unparse(s) for s in imports if not (isinstance(s, ast.ImportFrom) and s.module in own)),
         tuple(file.with_name(f"{name}".removeprefix(f"{package}.") + ".py") for name in own),
         "\n".join(body).strip(),

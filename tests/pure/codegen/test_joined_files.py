@@ -12,7 +12,7 @@ from ruff.__main__ import find_ruff_bin
 
 from codegen.text.joined_files import joined_source
 from ir.paged import attention
-from ir.quantized_linear import linear
+from ir.quantized_linear import column_order, linear
 
 BESIDE_STAGES = (attention, linear)
 
@@ -38,6 +38,14 @@ def test_no_name_hides_one_of_another_file(module: ModuleType) -> None:
 def test_what_a_file_needs_stands_above_it() -> None:
     names = [n.name for n in ast.parse(joined_source(linear)).body if isinstance(n, ast.FunctionDef)]
     assert names.index("multiply_row") < names.index("one_row") < names.index("quantized_linear")
+
+
+def test_each_part_stands_below_its_files_name_and_docstring() -> None:
+    source = joined_source(linear)
+    comments = [line for line in source.splitlines() if line.startswith("# ---- ")]
+    assert comments[0] == f"# ---- column_order: {column_order.__doc__}"
+    assert comments[-1] == "# ---- linear"
+    assert source.count(f"{linear.__doc__}") == source.count(f"{column_order.__doc__}") == 1
 
 
 def test_a_file_that_needs_no_other_is_copied() -> None:
