@@ -177,7 +177,9 @@ def _end_after(call: Callable[[], None]) -> NoReturn:
     try:
         call()
     except SystemExit as end:
-        status = int(end.code or 0)
+        status = end.code if isinstance(end.code, int) else int(bool(end.code))
+        if not isinstance(end.code, int | None):
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
         status = 1
