@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -109,6 +110,8 @@ class Worker:
                 made = graph.launch(tensors, pack)
                 running.made = made_in(self.stage.stream)
         except BaseException as e:
+            with suppress(RuntimeError):  # what the device was given until then may still read what is kept
+                running.made = made_in(self.stage.stream)
             raise StageError(self.stage.index, str(self.stage.device), e) from e
         finally:
             running.made = running.made or ()

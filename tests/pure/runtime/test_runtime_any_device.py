@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -136,7 +137,10 @@ def test_what_is_launched_waits_for_its_inputs() -> None:
         assert stream.asked == ["wait for event", "enter"]
 
 
-def test_what_is_launched_keeps_its_inputs_until_the_device_has_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [None, torch.OutOfMemoryError])
+def test_what_is_launched_keeps_its_inputs_until_the_device_has_read_them(
+    error: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """So no allocator has to, of the host or of a device, which records an event and asks for it."""
     events = [Mock(query=Mock(return_value=False)) for _ in range(3)]
     monkeypatch.setattr(worker, "made_in", lambda stream: (events.pop(0),))
@@ -144,10 +148,13 @@ def test_what_is_launched_keeps_its_inputs_until_the_device_has_read_them(monkey
     runs, graph, first = Worker(stage, (), ()), Mock(), events[0]
     given, pack = torch.ones(1), Pack({}, torch.ones(8), (), "")
     held = [weakref.ref(given), weakref.ref(pack.memory)]
-    runs.launch(graph, [given], (), pack)
+    graph.launch.side_effect = error
+    with pytest.raises(StageError) if error else nullcontext():
+        runs.launch(graph, [given], (), pack)
     graph.launch.assert_called_once_with([given], pack)
-    graph.reset_mock()
+    graph.reset_mock(side_effect=True)
     del given, pack
+    gc.collect()  # of the error and its traceback
     runs.launch(graph, [], ())
     assert all(one() is not None for one in held)
     first.query.return_value = True
