@@ -29,7 +29,7 @@ _FOLDERS: Mapping[tuple[str, ...], str] = {
     ),
     ("model_config.yaml", "model_weights*"): "is of NeMo; convert it: nemo llm export path={} target=hf",
     ("context/model.yaml", "weights"): "is of NeMo; convert it: nemo llm export path={} target=hf",
-    ("layer_*-model_*-model_states.pt",): (
+    ("layer_*-model_*-model_states.pt", "*_states.pt"): (
         "has a file for each layer, as GPT-NeoX and DeepSpeed's pipelines save: convert it with "
         "tools/ckpts/convert_neox_to_hf.py of GPT-NeoX, or join the files with zero_to_fp32.py"
     ),
@@ -48,7 +48,7 @@ _FOLDERS: Mapping[tuple[str, ...], str] = {
     ("*.llamafile",): "has a llamafile, which is a program with a GGUF file in it: unzip it, and give that file",
     ("meta.json", "config.cfg"): "is a pipeline of spaCy; give a model file that makes its model as a torch module",
     ("pytorch_lora_weights.*",): f"is a LoRA adapter of diffusers; {_FUSE}",
-    ("learned_embeds.*",): "is a textual inversion: load it into its pipeline, and save that with save_pretrained",
+    ("learned_embeds*",): "is a textual inversion: load it into its pipeline, and save that with save_pretrained",
 }
 """By the names of files that such a folder has, all of them: what it is, where {} stands for the folder."""
 
@@ -89,12 +89,12 @@ _NAMES: Mapping[str, str] = {
 def other_folder(folder: Path, weights: Collection[Path]) -> str:
     """The kind of a folder of another program, and what to do; empty for one that is not known.
 
-    `weights`: its files with the endings of torch's.  Where they have other names than the program's, the folder is not
-    the program's, though one file may be.
+    `weights`: its files with the endings of torch's.  Where one has another name than the program's, the folder has
+    weights of its own beside them.
     """
     for patterns, said in _FOLDERS.items():
         own = [set(folder.glob(pattern)) for pattern in patterns]
-        if all(own) and (not weights or set().union(*own).intersection(weights)):
+        if all(own) and set().union(*own).issuperset(weights):
             return said.format(folder)
     return ""
 

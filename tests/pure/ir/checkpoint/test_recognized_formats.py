@@ -27,7 +27,7 @@ FOLDERS = {
     "transformer_blocks.safetensors unquantized_layers.safetensors": "is of nunchaku, whose SVDQuant weights are not",
     "model_config.yaml model_weights.ckpt": "is of NeMo; convert it: nemo llm export path=.*/in target=hf",
     "context/model.yaml weights/common.pt": "is of NeMo; convert it: nemo llm export path=.*/in target=hf",
-    "layer_00-model_00-model_states.pt": "has a file for each layer, as GPT-NeoX and DeepSpeed's pipelines save",
+    "layer_00-model_00-model_states.pt mp_rank_00_model_states.pt": "has a file for each layer, as GPT-NeoX",
     "_CHECKPOINT_METADATA": "is of Orbax, which is not read: load it with orbax.checkpoint, and save its weights",
     "params/manifest.ocdbt": "is of Orbax, which is not read",
     "model.bin shared_vocabulary.json": "is of CTranslate2, which is not read; give the folder that it was made of",
@@ -67,6 +67,15 @@ def test_weights_beside_a_file_of_another_program_are_not_taken_for_its(beside: 
         Checkpoint.open(tmp_path)
     with pytest.raises(SourceError, match=r"has weights without config.json; give a model file"):
         read_source(str(tmp_path))
+
+
+def test_weights_beside_those_of_another_program_are_named(tmp_path: Path) -> None:
+    for name in ("a.safetensors", "pytorch_lora_weights.safetensors"):
+        save_file({"x": torch.ones(1)}, tmp_path / name)
+    with pytest.raises(
+        SourceError, match=r"several files of weights \(a.safetensors, pytorch_lora_weights.safetensors\)"
+    ):
+        Checkpoint.open(tmp_path)
 
 
 def test_a_folder_for_the_weights_of_a_run_is_not_taken_for_nemo_s(tmp_path: Path) -> None:
