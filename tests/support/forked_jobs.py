@@ -120,7 +120,7 @@ class _Copy:
 def _run_agent(folder: Path, arguments: Sequence[str], cwd: Path) -> None:
     _begin(folder, cwd)
     with patch.object(subprocess_handler, "Popen", _Copy), patch.object(PContext, "close", _close):
-        launcher.main(arguments)
+        launcher.main(["--log-dir", str(folder / "logs"), *arguments])  # else it leaves a folder in /tmp
 
 
 def _run_python(folder: Path, arguments: Sequence[str], cwd: Path) -> None:

@@ -57,7 +57,7 @@ class Ended:
 def job(folder: Path, script: str, ranks: int) -> Iterator[subprocess.Popen[str]]:
     """A running job.  When the block ends, nothing of it is left."""
     (folder / "script.py").write_text(PREAMBLE + script)
-    command = torchrun(ranks, folder / "script.py", folder)
+    command = torchrun(ranks, "--log-dir", folder / "logs", folder / "script.py", folder)
     with subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -167,6 +167,7 @@ def test_the_command_line(tmp_path: Path) -> None:
         ended = end_of(process, tmp_path)
     assert (ended.status, ended.out) == (0, "y: float32[2, 4]\n"), ended.err
     assert torch.equal(load_file(y)["y"], (X + 1) * 2)
+    assert [*(tmp_path / "logs").iterdir()]  # what torchrun leaves is in the folder of the test
 
 
 def test_two_hosts(tmp_path: Path) -> None:
