@@ -183,6 +183,7 @@ class Adapter:
         whole, shared, embeddings = dict[str, Tensorlike](), dict[str, Tensorlike](), set[str]()
         for name, tensor in unwrapped(own, self.tensors).items():
             if (found := _SHARED.fullmatch(name)) is not None:
+                self._require_floats(name, tensor)
                 shared[found[1]] = tensor
             elif (found := _PART.fullmatch(name)) is not None:
                 around = found["around"].count(".base_layer")

@@ -187,7 +187,7 @@ def with_places(weight: Tensor, parts: AdapterParts, *, scale: float) -> Tensor:
     if places.shape != values.shape:
         raise NoFit(f"{list(values.shape)} values at {list(places.shape)} places")
     sums = weight.flatten().scatter_add(0, places, values).view(weight.shape)
-    if "supertuning_lora_A" in parts:
+    if parts.keys() & {"supertuning_lora_A", "supertuning_lora_B"}:
         product = scale * (parts["supertuning_lora_B"] @ parts["supertuning_lora_A"])
         sums = increased(sums, product.to(weight.dtype))
     return sums

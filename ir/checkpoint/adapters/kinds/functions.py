@@ -47,7 +47,8 @@ def deft(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
     columns = prod(of.parts["deft_P"].shape[1:]) if "deft_P" in of.parts else 0
     alpha = of.number("alpha", 0.0, 0) if of.settings.get("alpha") else 0
     scale = alpha / columns if alpha and columns else 1.0
-    yield of.by(without_subspace, across=of.across, orthogonal=method == "qr", scale=scale)
+    alone = bool(of.settings.get("para"))
+    yield of.by(without_subspace, across=of.across, orthogonal=method == "qr", alone=alone, scale=scale)
 
 
 def peanut(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
@@ -55,7 +56,7 @@ def peanut(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
     name = of.settings.get("act_fn", "relu")
     if not isinstance(name, str) or name not in _ACTIVATIONS:
         raise SourceError(f"{of.file} has PEANuT with the activation {name}, which is not merged: {BY_HAND}")
-    depth = sum(part.startswith("peanut_encoders.") for part in of.parts)
+    depth = max(sum(part.startswith(f"peanut_{side}.") for part in of.parts) for side in ("encoders", "decoders"))
     scale = of.number("scaling", 1.0, float("-inf"))
     yield of.by(of_network, activation=_ACTIVATIONS[name], depth=depth, scale=scale)
 
@@ -78,7 +79,7 @@ def moved_bias(bias: Tensor, parts: AdapterParts) -> Tensor:
 
 def _glora(parts: AdapterParts, name: str, like: Tensor) -> Tensor:
     """One of GLoRA's tensors: a product, a number for each row, one number, or nothing.  Raises NoFit for others."""
-    if f"glora_{name}.Xd" in parts:
+    if parts.keys() & {f"glora_{name}.Xd", f"glora_{name}.Xu"}:
         found = parts[f"glora_{name}.Xd"] @ parts[f"glora_{name}.Xu"]
     elif f"glora_{name}.X" in parts:
         found = parts[f"glora_{name}.X"]
@@ -102,16 +103,18 @@ def of_smaller_values(weight: Tensor, parts: AdapterParts) -> Tensor:
     return increased(weight, torch.mm(rows * sizes, columns) - torch.mm(left * values, right))
 
 
-def without_subspace(weight: Tensor, parts: AdapterParts, *, across: bool, orthogonal: bool, scale: float) -> Tensor:
-    """DEFT: what a projection takes out of the weight replaced by rows that were trained; by none, PaRa."""
+def without_subspace(
+    weight: Tensor, parts: AdapterParts, *, across: bool, orthogonal: bool, alone: bool, scale: float
+) -> Tensor:
+    """DEFT: what a projection takes out of the weight replaced by rows that were trained; `alone`, by none: PaRa."""
     columns = parts["deft_P"].float()
     left = torch.linalg.qr(columns)[0] if orthogonal else columns
     right = left if orthogonal else torch.relu(columns)
     upright = (weight.t() if across else weight).float()
     removed = right.t() @ upright
-    if "deft_R" in parts and parts["deft_R"].shape != removed.shape:
+    if not alone and parts["deft_R"].shape != removed.shape:
         raise NoFit(f"{list(parts['deft_R'].shape)} in place of {list(removed.shape)}")
-    added = left @ (parts["deft_R"].float() * scale - removed) if "deft_R" in parts else -(left @ removed)
+    added = -(left @ removed) if alone else left @ (parts["deft_R"].float() * scale - removed)
     return increased(weight, (added.t() if across else added).to(weight.dtype))
 
 

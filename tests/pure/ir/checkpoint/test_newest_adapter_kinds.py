@@ -57,7 +57,7 @@ def test_osf_replaces_the_smaller_singular_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize("alone", [False, True])
 def test_deft_replaces_what_a_projection_takes_out(method: str, alone: bool, tmp_path: Path) -> None:
     parts = {"deft_P": random(6, 2)} | ({} if alone else {"deft_R": random(2, 4)})
-    given = {"decomposition_method": method, "alpha": 6}
+    given = {"decomposition_method": method, "alpha": 6, "para": alone}
     before, after = changed(tmp_path, parts, "DEFT", **given)["q.weight"]
     left = torch.linalg.qr(parts["deft_P"])[0] if method == "qr" else parts["deft_P"]
     right = left if method == "qr" else left.clamp(min=0)
@@ -180,6 +180,13 @@ def test_pvera_is_vera_by_the_means(tmp_path: Path) -> None:
             {},
         ),
         ("PVERA", {"pvera_lambda_b": (1,), "pvera_lambda_d": (4,), "base_model.pvera_A": (4, 5)}, {}),
+        ("GLORA", {"glora_A.X": (1,), "glora_B.Xu": (2, 4)}, {}),
+        ("DEFT", {"deft_P": (6, 2)}, {}),
+        (
+            "PEANUT",
+            {"peanut_A": (2, 6), "peanut_B": (6, 2), "peanut_decoders.0": (2, 2)},
+            {},
+        ),
         ("WAVEFT", {"waveft_spectrum": (25,)}, {"n_frequency": 25, "use_idwt": False}),
         ("PVERA", {"pvera_lambda_b": (6,), "pvera_lambda_d": (2,), "base_model.pvera_A": (4, 5)}, {}),
     ],
@@ -191,6 +198,18 @@ def test_parts_of_the_newest_kinds_that_do_not_fit(
     given |= {"base_model.pvera_B": random(7, 2)} if kind == "PVERA" else {}
     with pytest.raises(SourceError, match=r"adapts q\.\w+ of \[.*, which do not fit it; fetch it again"):
         changed(tmp_path, given, kind, **settings)
+
+
+def test_half_a_product_beside_places_does_not_fit(tmp_path: Path) -> None:
+    parts = {"supertuning_values": random(1), "supertuning_indices": torch.tensor([3])}
+    with pytest.raises(SourceError, match=r"adapts q\.weight of \[.*, which do not fit it; fetch it again"):
+        changed(tmp_path, {**parts, "supertuning_lora_B.weight": random(6, 2)}, "SUPERTUNING")
+
+
+def test_what_layers_share_is_in_floats(tmp_path: Path) -> None:
+    parts = {"pvera_lambda_b": random(6), "pvera_lambda_d": random(4), "base_model.pvera_B": random(7, 2)}
+    with pytest.raises(SourceError, match=r"has base_model\.pvera_A in complex64, and adapters are trained in floats"):
+        changed(tmp_path, {**parts, "base_model.pvera_A": torch.ones(4, 5, dtype=torch.complex64)}, "PVERA", r=2)
 
 
 def test_kinds_that_change_weights_by_inputs_have_no_merge(tmp_path: Path) -> None:
