@@ -229,7 +229,7 @@ def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:
             for name, e in table.items()
             if name != _ASIDE
         }
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
         raise SourceError(f"cannot read {file}: {_AGAIN} (its header is not a table of tensors)") from e
     _check_apart(file, {name: tuple(span) for name, (_, _, *span) in entries.items()})
     for name, (spelled, shape, *span) in entries.items():

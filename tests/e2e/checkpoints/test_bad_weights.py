@@ -100,6 +100,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Path(FILE).write_bytes((100_000).to_bytes(8, "little") + b"[" * 100_000),
         f"cannot read {FILE}: {DAMAGED} (its header is not a table of tensors)",
     ),
+    "a size without end": (
+        lambda: header(lambda table: table["0.weight"].update(shape=[float("inf")])),
+        f"cannot read {FILE}: {DAMAGED} (its header is not a table of tensors)",
+    ),
     "an index that names itself": (
         lambda: shards(dict.fromkeys(GOOD, "model.safetensors.index.json")),
         "model.safetensors.index.json places 0.weight in model.safetensors.index.json, which holds no weights; fetch",
