@@ -209,7 +209,7 @@ def _check_code(path: Path, plain: Mapping[str, Any], transformers: Any, reading
     kind = plain.get("model_type")
     if (other := other_settings(plain)) and not is_of_torch(path):
         raise SourceError(f"{path} {other}")
-    known = kind in transformers.CONFIG_MAPPING
+    known = isinstance(kind, str) and kind in transformers.CONFIG_MAPPING
     if known or (plain.get("auto_map") and reading.trust_remote_code):
         return
     if plain.get("auto_map"):

@@ -171,6 +171,7 @@ BAD_FOLDERS = {
     "no object": ({"config.json": "[1]"}, "ck/config.json holds a list, not the fields of a configuration"),
     "no type": ({"config.json": json.dumps({"hidden_size": 3})}, "ck/config.json names no model_type"),
     "an unknown type": ({"config.json": json.dumps(CONFIG | {"model_type": "gpt77"})}, "model_type 'gpt77'"),
+    "a type that is no text": ({"config.json": json.dumps(CONFIG | {"model_type": ["gpt2"]})}, "model_type ['gpt2']"),
     "an unknown class": (
         {"config.json": json.dumps(CONFIG | {"architectures": ["GPT77Model"]})},
         "names the architecture GPT77Model, which transformers",
