@@ -77,6 +77,7 @@ def batch(value: float, rows: int = 2) -> torch.Tensor:
 def test_streams_traces_and_state(pipe: Pipeline, tmp_path: Path) -> None:
     assert sorted(pids(pipe)) == [(0, 1), (2,)]
     assert os.getpid() not in pids(pipe).values()
+    pipe.reset()  # other tests may have had it before
     batches = [torch.randn(1 + i * 7 % 64, 4) for i in range(60)]
     for _ in range(2):
         for n, (x, (y, a)) in enumerate(zip(batches, pipe.map(batches, in_flight=9), strict=True)):
