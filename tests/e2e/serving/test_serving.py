@@ -120,6 +120,7 @@ def test_of_requests_in_flight_only_the_one_that_raises_fails(served: Served) ->
 
 
 def test_a_request_that_ends_a_stage_fails_and_others_are_answered(served: Served) -> None:
+    served.wait()
     engine, starts = served.engine(), served.starts()
     with ThreadPoolExecutor(3) as pool:
         fatal = pool.submit(served.infer, [-2.0] * ROWS)
@@ -219,12 +220,12 @@ def test_a_front_imports_no_torch(artifact: Path) -> None:
     assert json.loads((artifact / "manifest.json").read_text())["name"] == "model"
 
 
-def test_the_processes_end_with_the_front(served: Served) -> None:
-    """The last test: nothing can be asked after it."""
-    served.wait()
-    engine = served.engine()
-    processes = [engine, *engine.children()]
-    assert len(processes) == 3
-    os.kill(served.process.pid, signal.SIGKILL)
-    _, alive = psutil.wait_procs(processes, PATIENCE)
-    assert not alive
+def test_the_processes_end_with_the_front(artifact: Path) -> None:
+    with serving(artifact, "--processes") as served:  # of its own: nothing can be asked after it
+        served.wait()
+        engine = served.engine()
+        processes = [engine, *engine.children()]
+        assert len(processes) == 3
+        os.kill(served.process.pid, signal.SIGKILL)
+        _, alive = psutil.wait_procs(processes, PATIENCE)
+        assert not alive
