@@ -18,8 +18,6 @@ checkpoint = Path(__file__).resolve().parents[1] / "build/checkpoints/gpt2/model
 
 def model() -> nn.Module:
     disable_progress_bar()
-    if not checkpoint.exists():
-        save_random_weights(checkpoint.parent)
     return GPT2LMHeadModel.from_pretrained(checkpoint.parent).eval()
 
 
@@ -27,12 +25,15 @@ def save_random_weights(folder: Path) -> None:
     """Write a checkpoint folder as transformers does; a half-written one is never seen."""
     torch.manual_seed(0)
     fresh = folder.with_name(f"{folder.name}.{os.getpid()}")
-    with torch.device("cpu"):  # also where the model is asked for without its weights
-        GPT2LMHeadModel(GPT2Config(use_cache=False)).save_pretrained(fresh)
+    GPT2LMHeadModel(GPT2Config(use_cache=False)).save_pretrained(fresh)
     folder.mkdir(exist_ok=True)
     for file in sorted(fresh.iterdir()):  # the weights come last
         file.replace(folder / file.name)
     fresh.rmdir()
+
+
+if not checkpoint.exists():  # here, as weights that `model` makes have no values while it is cut
+    save_random_weights(checkpoint.parent)
 
 
 def example_inputs() -> dict[str, torch.Tensor]:
