@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,32 +13,19 @@ from torch import nn
 
 from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.checkpoint import Checkpoint
-from tests.support.packed_weights import (
-    Tensors,
-    awq,
-    by_blocks,
-    by_channel,
-    fp4,
-    gptq,
-    int4_of_torchao,
-    int8_rows,
-    mxfp4,
-    nf4,
-    packed,
-)
+from tests.support.packed_weights import PACKED, Tensors, mxfp4
 
-CT: dict[str, object] = {"quant_method": "compressed-tensors"}
-BASES: Mapping[str, tuple[dict[str, object], Callable[[], tuple[Tensors, torch.Tensor]]]] = {
-    "GPTQ, columns in any order": ({"quant_method": "gptq", "bits": 4}, partial(gptq, 1, ordered=True)),
-    "AWQ": ({"quant_method": "awq", "version": "gemm"}, awq),
-    "FP8 in blocks": ({"quant_method": "fp8", "weight_block_size": [7, 5]}, by_blocks),
-    "W4A16": (CT, partial(packed, 4)),
-    "INT8 by channel": (CT, by_channel),
-    "NVFP4": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, partial(fp4, divided=False)),
-    "NF4": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, nf4),
-    "8 bits of bitsandbytes": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, int8_rows),
-    "INT4 of torchao": ({"quant_method": "torchao"}, int4_of_torchao),
-}
+BASES = (
+    "gptq, columns in any order",
+    "awq",
+    "fp8 in blocks",
+    "4 bits packed",
+    "int8 by channel",
+    "nvfp4 of modelopt",
+    "nf4",
+    "int8 of bitsandbytes",
+    "int4 of torchao",
+)
 
 
 def saved(folder: Path, settings: Mapping[str, object], tensors: Tensors) -> None:
@@ -62,7 +48,7 @@ def with_lora(folder: Path, weight: torch.Tensor, part: str, kept: bool) -> tupl
 
 @pytest.mark.parametrize("kind", BASES)
 def test_a_merged_adapter_leaves_other_weights_as_they_are_stored(kind: str, tmp_path: Path) -> None:
-    settings, make = BASES[kind]
+    settings, make = PACKED[kind]
     stored, weight = make()
     saved(tmp_path, settings, stored)
     model, checkpoint, factors = with_lora(tmp_path, weight, "x", kept=False)
@@ -77,9 +63,9 @@ def test_a_merged_adapter_leaves_other_weights_as_they_are_stored(kind: str, tmp
     assert any("x.weight are dequantized while stages are written" in note for note in held.notes)
 
 
-@pytest.mark.parametrize("kind", ["GPTQ, columns in any order", "FP8 in blocks", "NF4"])
+@pytest.mark.parametrize("kind", ["gptq, columns in any order", "fp8 in blocks", "nf4"])
 def test_an_adapter_is_kept_beside_dequantized_weights(kind: str, tmp_path: Path) -> None:
-    settings, make = BASES[kind]
+    settings, make = PACKED[kind]
     stored, weight = make()
     saved(tmp_path, settings, stored)
     model, checkpoint, factors = with_lora(tmp_path, weight, "x", kept=True)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,99 +19,33 @@ from ir.checkpoint.quantized.quantization import Quantization, quantization_of
 from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
 from tests.support.packed_weights import (
-    GROUP,
+    PACKED,
     C,
     R,
     Tensors,
-    awq,
-    by_blocks,
-    by_channel,
-    by_unnamed_blocks,
     each,
-    fp4,
     fp8,
-    gptq,
-    int4_in_fp8_of_modelopt,
     int4_in_tiles,
-    int4_of_modelopt,
-    int4_of_torchao,
     int8_rows,
     integers,
-    mxfp4,
     nf4,
-    packed,
     scales,
     signed,
-    smoothed,
     swizzled,
-    unordered,
 )
 from tests.support.seeds import made_once
-
-CT: dict[str, object] = {"quant_method": "compressed-tensors"}
-CASES: Mapping[str, tuple[dict[str, object], Callable[[], tuple[Tensors, torch.Tensor]]]] = {
-    "fp8 in blocks": ({"quant_method": "fp8", "weight_block_size": [7, 5]}, by_blocks),
-    "fp8 in blocks that no settings name": ({"quant_method": "fp8"}, by_unnamed_blocks),
-    "int8 by channel": (CT, by_channel),
-    "4 bits packed": (CT, partial(packed, 4)),
-    "8 bits packed, columns in any order": (CT, partial(packed, 8, ordered=True)),
-    "gptq": ({"quant_method": "gptq", "bits": 4}, partial(gptq, 1, ordered=False)),
-    "gptq, a layer of other bits": ({"quant_method": "gptq", "bits": 4}, partial(gptq, 1, ordered=True, bits=8)),
-    "gptq 2, columns in any order": (
-        {"quant_method": "gptq", "bits": 4, "checkpoint_format": "gptq_v2"},
-        partial(gptq, 0, ordered=True),
-    ),
-    "gptq of 3 bits": ({"quant_method": "gptq", "bits": 3}, partial(gptq, 1, ordered=True, bits=3)),
-    "gptq 2 of 5 bits": (
-        {"quant_method": "gptq", "bits": 5, "checkpoint_format": "gptq_v2"},
-        partial(gptq, 0, ordered=True, bits=5),
-    ),
-    "3 bits packed": ({**CT, "config_groups": {"a": {"weights": {"num_bits": 3}}}}, partial(packed, 3)),
-    "7 bits packed, columns in any order": (
-        {**CT, "config_groups": {"a": {"weights": {"num_bits": 7}}}},
-        partial(packed, 7, ordered=True),
-    ),
-    "groups that do not divide the columns": (
-        {"quant_method": "gptq", "bits": 4, "group_size": 16},
-        partial(unordered, 16, less=1),
-    ),
-    "auto-round": (
-        {"quant_method": "intel/auto-round", "bits": 4, "group_size": GROUP},
-        partial(unordered, GROUP, less=0),
-    ),
-    "auto-round, zeros less one": (
-        {"quant_method": "auto-round", "bits": 8, "group_size": GROUP, "packing_format": "auto_round:auto_gptq"},
-        partial(unordered, GROUP, less=1, bits=8),
-    ),
-    "auto-round, awq": ({"quant_method": "auto-round", "bits": 4, "packing_format": "auto_round:auto_awq"}, awq),
-    "awq": ({"quant_method": "awq", "version": "gemm"}, awq),
-    "nvfp4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, partial(fp4, divided=False)),
-    "int4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, int4_of_modelopt),
-    "int4 in fp8 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, int4_in_fp8_of_modelopt),
-    "nvfp4 in fp8 of modelopt": (
-        {"quant_method": "modelopt", "quant_algo": "W4A8_NVFP4_FP8"},
-        partial(fp4, divided=False),
-    ),
-    "smoothquant of modelopt": ({"quant_method": "modelopt", "quant_algo": "W8A8_SQ_PER_CHANNEL"}, smoothed),
-    "nvfp4 of compressed-tensors": (CT, partial(fp4, divided=True)),
-    "mxfp4": ({"quant_method": "mxfp4"}, mxfp4),
-    "nf4": ({"quant_method": "bitsandbytes", "load_in_4bit": True}, nf4),
-    "int4 of torchao": ({"quant_method": "torchao"}, int4_of_torchao),
-    "int4 of torchao in tiles": ({"quant_method": "torchao"}, int4_in_tiles),
-    "int8 of bitsandbytes": ({"quant_method": "bitsandbytes", "load_in_8bit": True}, int8_rows),
-}
 
 
 @made_once
 def made(name: str) -> tuple[Tensors, torch.Tensor]:
     """The tensors of a case and the weight that they are, made once for all tests of it."""
-    return CASES[name][1]()
+    return PACKED[name][1]()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", PACKED)
 @pytest.mark.parametrize("block", [64, 1 << 22])
 def test_a_weight_is_what_was_packed(name: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (settings, _), (stored, expected) = CASES[name], made(name)
+    (settings, _), (stored, expected) = PACKED[name], made(name)
     save_file({key: tensor.contiguous() for key, tensor in stored.items()}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": settings}))
     monkeypatch.setattr(dequantized, "BLOCK_ELEMENTS", block)
