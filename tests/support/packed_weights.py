@@ -15,19 +15,18 @@ from ir.checkpoint.tensors import Held
 
 Tensors = dict[str, torch.Tensor]
 R, C, GROUP = 16, 24, 8
-GENERATOR = torch.Generator().manual_seed(0)
 
 
 def integers(low: int, high: int, *shape: int) -> torch.Tensor:
-    return torch.randint(low, high, shape, generator=GENERATOR)
+    return torch.randint(low, high, shape)
 
 
 def scales(*shape: int, dtype: torch.dtype = torch.float16) -> torch.Tensor:
-    return (torch.rand(shape, generator=GENERATOR) + 0.5).to(dtype)
+    return (torch.rand(shape) + 0.5).to(dtype)
 
 
 def fp8(*shape: int) -> torch.Tensor:
-    return torch.randn(shape, generator=GENERATOR).to(torch.float8_e4m3fn)
+    return torch.randn(shape).to(torch.float8_e4m3fn)
 
 
 def words(numbers: torch.Tensor, bits: int, order: tuple[int, ...] = ()) -> torch.Tensor:
