@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from runtime.call.input_type import InputType
 from runtime.call.inputs import Inputs
@@ -22,19 +21,10 @@ _POSITIONS = "media_position_ids"  # the input that is made here
 
 @dataclass(frozen=True, eq=False)
 class TextMedia:
-    """The media of one text, by the names of the manifest, and those of them that have a value for each token."""
+    """The media of one text, by the names of the manifest: the inputs of its first step, which takes its prompt."""
 
     given: Mapping[str, Tensor]
-    of_tokens: frozenset[str]
     shift: int = 0  # what is added to the positions of tokens behind the prompt
-
-    def inputs(self, count: int) -> dict[str, Tensor]:
-        """The inputs of a first step of `count` tokens: zeros for those behind the prompt, and their positions."""
-        made = {n: pad(t, (0, count - t.shape[1])) if n in self.of_tokens else t for n, t in self.given.items()}
-        if (prompt := made.get(_POSITIONS)) is not None:
-            more = torch.arange(prompt.shape[-1], count) + self.shift
-            made[_POSITIONS] = torch.cat([prompt, more.expand(*prompt.shape[:-1], -1)], -1)
-        return made
 
 
 @dataclass(frozen=True)
@@ -80,19 +70,18 @@ class MediaProgram:
                 raise InputError(f"{name} is of {part.shape[1]} tokens, and the prompt has {len(ids)}")
             made[_PREFIX + name] = part
         made |= {_FIXED_PREFIX + name: value for name, value in self.fixed.items()}
-        of_tokens = frozenset(_PREFIX + name for name in self._of_tokens)
         if self.places is None:
-            return TextMedia(made, of_tokens)
+            return TextMedia(made)
         if (count := ids.count(self.places.token)) != self.places.count:
             raise InputError(
                 f"a prompt has {count} tokens {self.places.token}, in whose places media stand; this artifact takes "
                 f"{self.places.count}"
             )
         if self.positions is None:
-            return TextMedia(made, of_tokens)
+            return TextMedia(made)
         found = media_positions(self.places, ids)
         made[_POSITIONS] = found if len(self.positions.dims) == 3 else found[0]
-        return TextMedia(made, of_tokens, self.places.offsets[-1][-1])
+        return TextMedia(made, self.places.offsets[-1][-1])
 
     @property
     def _of_tokens(self) -> frozenset[str]:

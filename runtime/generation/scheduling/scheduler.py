@@ -200,7 +200,9 @@ class Scheduler:
     def _count(self, text: TextInProgress) -> int:
         """The tokens of a text that its next batch takes."""
         new = text.new
-        whole = new == 1 or text.looks or not self.pools.cached
+        if text.looks:  # media stand before the prompt alone, also where more was written before its pages were given up
+            return text.continuation.prompt_tokens
+        whole = new == 1 or not self.pools.cached
         return new if whole else min(new, self.chunk, self.most or self.chunk)
 
     def _kind(self, text: TextInProgress, count: int) -> tuple[int, ...]:

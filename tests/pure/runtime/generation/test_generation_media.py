@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ def test_positions_follow_the_places_of_an_image() -> None:
 def test_numbers_choose_the_program_of_a_text_and_its_positions_go_on_behind_it(grids: MediaInputs) -> None:
     ids = [9, PLACE, PLACE, PLACE, PLACE, 9]
     [found] = grids.of_rows({"pixels": torch.zeros(4, 3), "grid": torch.tensor([[2, 2]])}, [ids], None)
-    assert found.inputs(8)["media_position_ids"].tolist() == [[[0, 1, 1, 2, 2, 3, 4, 5]], [[0, 1, 2, 1, 2, 3, 4, 5]]]
+    assert found.given["media_position_ids"].tolist() == [[[0, 1, 1, 2, 2, 3]], [[0, 1, 2, 1, 2, 3]]]
     assert found.given["media.grid"].tolist() == [[2, 2]]
     [other] = grids.of_rows({"pixels": torch.zeros(2, 3), "grid": torch.tensor([[2, 1]])}, [[PLACE, PLACE]], None)
     assert (found.shift, other.shift) == (-2, 0)
@@ -84,7 +85,7 @@ def test_each_text_has_its_part_without_padding(media: MediaInputs) -> None:
     first, second = media.of_rows(given(2), [[PLACE, PLACE, 9], [9, PLACE, PLACE, 9]], mask)
     assert torch.equal(second.given["media_pixels"], given(2)["pixels"][1:])
     assert [one.given["media_kinds"].shape for one in (first, second)] == [(1, 3), (1, 4)]
-    assert second.inputs(6)["media_kinds"].tolist() == [[1, 1, 1, 1, 0, 0]]
+    assert second.given["media_kinds"].tolist() == [[1, 1, 1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,31 @@ def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: Me
     assert [batch["table"][0, -1] for batch in first] == [TRASH] * 2  # more keys than tokens
     plain = [batch for batch in seen if "media_pixels" not in batch and not int(batch["lengths"].min())]
     assert [batch["input_ids"].shape for batch in plain] == [(1, 128 if pads else 4)]  # nothing of what images made
+
+
+def test_a_text_that_gave_its_pages_up_is_computed_again_with_its_media_before_the_prompt_alone(
+    media: MediaInputs,
+) -> None:
+    """What it wrote follows in chunks, ids in whose places media stand among it."""
+    seen: list[int] = []
+
+    def submit(batch: Mapping[str, Tensor], ready: Sequence[Any]) -> Future[StepOutputs]:
+        seen.extend([batch["input_ids"].shape[1]] if "media_pixels" in batch else [])
+        done: Future[StepOutputs] = Future()
+        done.set_result(StepOutputs((batch["lengths"] + batch["counts"]) % 7, torch.zeros(len(batch["lengths"]))))
+        return done
+
+    made = Generator(replace(TERMS, pages=9), TAKES, GeneratingStages(submit, 1), media=media.takes)
+    made._scheduler.chunk = 4
+    ids = [9, PLACE, PLACE, 9, 9, 9, 9, 9]
+    [image] = media.of_rows(given(seq=8), [ids], None)
+    texts = [made.start(ids, TextOptions(16), media=image) for _ in range(2)]
+    wanted = [at % 7 for at in range(8, 24)]
+    assert PLACE in wanted
+    assert [text.result(timeout=PATIENCE) for text in texts] == [wanted] * 2
+    made.close()
+    assert len(seen) > 2
+    assert set(seen) == {8}
 
 
 @pytest.mark.parametrize("error", [InputError, MemoryError])
