@@ -25,7 +25,7 @@ from runtime.stage.compiling.repeated_layers import set_apart
 from runtime.stage.compiling.step_graphs import fewer_kernels
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
 from runtime.stage.linear.few_rows import uses_few_rows
-from runtime.stage.recurring_shapes import OF_TEXTS, RecurringShapes, has_room
+from runtime.stage.recurring_shapes import OF_BATCHES, OF_TEXTS, Recurrence, RecurringShapes, has_room
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule
 
 
@@ -36,16 +36,20 @@ class Speed:
     compile: bool = False  # by torch.compile: fewer and faster kernels
     cuda_graphs: bool | None = False  # one launch for all kernels of a stage; None: once a shape comes again
     folder: Path | None = None  # the artifact, beside which what is compiled is kept; None: nowhere
+    recurrence: Recurrence = OF_BATCHES  # the rule by which stages record shapes by themselves
     keeps_graphs: bool = False  # whether graphs of compiled stages are kept there, which then run without the compiler
 
     def of_artifact(self, folder: Path, manifest: Manifest) -> Speed:
         """The same for an artifact, without graphs recorded by themselves where they could leave out what a stage does.
 
-        That is where a stage holds code of the user's: modules that were kept whole, operators, edits of its file.
+        That is where a stage holds code of the user's: modules that were kept whole, operators, edits of its file.  All
+        stages of a decoder record the same steps, those without pools, too: a step is launched where each has a graph.
         """
         users = _holds_code_of_users(folder, manifest)
         graphs = False if self.cuda_graphs is None and users else self.cuda_graphs
-        return replace(self, folder=folder, keeps_graphs=self.compile and not users, cuda_graphs=graphs)
+        rule = OF_TEXTS if manifest.generation.page else OF_BATCHES
+        kept = self.compile and not users
+        return replace(self, folder=folder, recurrence=rule, keeps_graphs=kept, cuda_graphs=graphs)
 
     def imports(self, folder: Path, manifest: Manifest, devices: Mapping[int, torch.device]) -> Sequence[str]:
         """The modules of torch's compiler to be imported while stages of an artifact are loaded to their devices.
@@ -96,9 +100,9 @@ class Speed:
         if self.cuda_graphs:
             return replace(module, call=graphed, is_prepared=graphed.is_prepared, graphs=graphed.graph_of)
         if module.pools:  # a decoder's prefills have many shapes: only what is recorded is compiled
-            recurring = RecurringShapes(plain.call, graphed, has_room_here, plain.is_prepared, OF_TEXTS)
+            recurring = RecurringShapes(plain.call, graphed, has_room_here, plain.is_prepared, self.recurrence)
         else:
-            recurring = RecurringShapes(module.call, graphed, has_room_here, module.is_prepared)
+            recurring = RecurringShapes(module.call, graphed, has_room_here, module.is_prepared, self.recurrence)
         return replace(module, call=recurring, is_prepared=recurring.is_prepared, graphs=recurring.graph_of)
 
     def _cache(self, stage: LoadedStage) -> CompiledCache | None:

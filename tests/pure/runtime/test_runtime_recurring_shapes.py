@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
+from runtime.manifest.manifest import Generation, Manifest
 from runtime.stage import recurring_shapes
+from runtime.stage.loader import load_stages
 from runtime.stage.recurring_shapes import OF_TEXTS, RECORDED, RECURS, UNUSED, WINDOW, NotCompilable, RecurringShapes
+from runtime.stage.speed import Speed
 from runtime.stage.stage import ShapeKey, shape_key
+from tests.support.artifacts import chain
+from tests.support.stand_in_graphs import StandInDevice, stand_in_graphs
 
 
 class Recorder:
@@ -84,6 +92,18 @@ def test_shapes_of_texts_are_recorded_sooner_and_longer_after(recorder: Recorder
     for rows in range(OF_TEXTS.most + 1):
         calls(stage, rows, 1)
     assert [calls(stage, rows, 1) for rows in range(OF_TEXTS.most + 1)] == [[True]] * OF_TEXTS.most + [[False]]
+
+
+@pytest.mark.parametrize("page", [0, 4])
+def test_a_decoders_stage_without_pools_records_as_soon_as_the_others(tmp_path: Path, page: int) -> None:
+    manifest = replace(Manifest.read(chain(tmp_path)), generation=Generation(page=page))
+    with stand_in_graphs(StandInDevice()):
+        speed = Speed(cuda_graphs=None).of_artifact(tmp_path, manifest)
+        first, _ = load_stages(tmp_path, manifest, [torch.device("cpu")] * 2, strict=False, speed=speed)
+        x, program = torch.ones(2, 4), first.programs[0]
+        for _ in range(OF_TEXTS.recurs):
+            first((x,), {"batch": 2})
+        assert (program.graph_of(program.key_of((x,), {"batch": 2})) is not None) == bool(page)
 
 
 def test_nothing_is_recorded_without_memory(recorder: Recorder) -> None:
