@@ -200,7 +200,7 @@ class Scheduler:
     def _count(self, text: TextInProgress) -> int:
         """The tokens of a text that its next batch takes."""
         new = text.new
-        if text.looks:  # media stand before the prompt alone, also where more was written before its pages were given up
+        if text.looks:  # media stand before the prompt alone: what it wrote before it gave its pages up comes in chunks
             return text.continuation.prompt_tokens
         whole = new == 1 or not self.pools.cached
         return new if whole else min(new, self.chunk, self.most or self.chunk)
