@@ -31,6 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # imports make no garbage, and looking for some took a quarter of the collection
     torch.set_num_threads(1)  # two workers share two cores
     os.environ.setdefault("PYTHONHASHSEED", "0")  # of workers, and of what tests start: sets are in one order
     for name in OF_A_TERMINAL:
@@ -47,6 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()  # the 700,000 objects that imports made stay to the end; looking through them took a tenth of the time
+    gc.enable()
     gc.set_threshold(10_000, 20, 10)  # a capture makes millions of objects, of which few are garbage in a cycle
 
 

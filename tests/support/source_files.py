@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OURS = ("stagecut", "ir", "passes", "codegen", "runtime")
 FOLDERS = ("ir", "passes", "codegen", "runtime", "examples", "tests")
 FILES = [ROOT / "stagecut.py", *(file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py")))]
-STATEMENTS = (ast.stmt, ast.ExceptHandler, ast.match_case)  # imports stand in no expression
+BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")  # fields of a statement that hold others
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,33 @@ class Import:
 @cache
 def syntax(file: Path) -> ast.Module:
     """The syntax of a file, which several tests read."""
-    return ast.parse(file.read_text())
+    with without_collection():
+        return ast.parse(file.read_text())
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """A block that makes many objects for the rest of the run: to look for garbage among them takes longer."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def inside(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements right inside of another one, `except` and `case` as such."""
+    return (child for block in BLOCKS for child in getattr(node, block, ()))
+
+
+@cache
+def statements(file: Path) -> tuple[ast.AST, ...]:
+    """A file's module and all statements in it, however deep, without what is in their expressions."""
+    found: list[ast.AST] = [syntax(file)]
+    for node in found:
+        found += inside(node)
+    return tuple(found)
 
 
 @cache
@@ -62,9 +90,8 @@ def imports(file: Path) -> Iterator[Import]:
                 pytest.fail(f"{name}:{node.lineno}: write the whole name, `from package.module import …`")
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 late = True
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, STATEMENTS):
-                yield from walk(child, late)
+        for child in inside(node):  # imports stand in no expression
+            yield from walk(child, late)
 
     return walk(syntax(file), late=False)
 

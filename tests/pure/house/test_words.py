@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 
-from tests.support.source_files import FILES, OURS, ROOT, defined, syntax
+from tests.support.source_files import FILES, OURS, ROOT, defined, statements, syntax
 
 SOURCES = [file for file in FILES if file.relative_to(ROOT).parts[0].removesuffix(".py") in OURS]
 QUESTIONS = re.compile(r"(What|Which|Where|How|Who|Whose|Whether|When|Why)\b")
@@ -31,7 +31,7 @@ def test_a_docstring_of_a_class_or_function_opens_with_a_noun_or_a_verb() -> Non
     opens_with_a_question = []
     for file in SOURCES:
         documented = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        for node in (n for n in ast.walk(syntax(file)) if isinstance(n, documented)):
+        for node in (n for n in statements(file) if isinstance(n, documented)):
             question = QUESTIONS.match(ast.get_docstring(node) or "")
             if question and question[0] != "Whether":
                 opens_with_a_question.append(f"{file.relative_to(ROOT)}:{node.lineno} {node.name}")
@@ -44,7 +44,7 @@ def test_constants_stand_in_backticks_in_docstrings() -> None:
     bare = []
     for file in SOURCES:
         documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
-        for node in (n for n in ast.walk(syntax(file)) if isinstance(n, documented)):
+        for node in (n for n in statements(file) if isinstance(n, documented)):
             text = ast.get_docstring(node) or ""
             prose = "\n".join(line for line in text.splitlines() if not line.startswith("    "))  # without examples
             words = set(re.findall(r"\b[A-Z][A-Z_]+\b", re.sub(r"`[^`]*`", "", prose)))

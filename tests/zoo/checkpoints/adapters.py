@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.support.small_llama import llama
 from tests.zoo.checkpoints import merging
 from tests.zoo.checkpoints.folders import configured, folder_of
-from tests.zoo.checkpoints.kinds import Kind, llama
+from tests.zoo.checkpoints.kinds import Kind
 
 
 def adapter(**settings: Any) -> Callable[[Path], Any]:

@@ -9,17 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers as hf
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-SMALL: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 2,
-    "vocab_size": 96,
-}
 X = torch.linspace(-1, 1, 32).view(4, 8)
 IDS = torch.arange(14).view(2, 7) + 3
 
@@ -46,13 +38,6 @@ Kind = Callable[[Path], Tried]
 def net() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)).eval()
-
-
-@cache
-def llama() -> Any:
-    torch.manual_seed(0)
-    config = hf.LlamaConfig(**SMALL, num_key_value_heads=2, max_position_embeddings=64, use_cache=False)
-    return hf.LlamaForCausalLM(config).eval()
 
 
 def first_tensor(out: Any) -> torch.Tensor:

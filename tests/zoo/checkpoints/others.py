@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.support.packed_weights import words
+from tests.support.small_llama import llama
 from tests.zoo.checkpoints.adapters import adapter
 from tests.zoo.checkpoints.folders import folder_of, only
-from tests.zoo.checkpoints.kinds import Kind, llama
+from tests.zoo.checkpoints.kinds import Kind
 
 Quantizer = Callable[[torch.Tensor], tuple[dict[str, torch.Tensor], torch.Tensor]]
 """The stored tensors of a weight, by the ends of their names, and the weight that they stand for."""

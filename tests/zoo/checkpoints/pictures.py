@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import transformers as hf
 
-from tests.zoo.checkpoints.kinds import SMALL, Kind, Tried
+from tests.support.small_llama import SMALL
+from tests.zoo.checkpoints.kinds import Kind, Tried
 
 CLIP = {"model_type": "clip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "projection_dim": 32}
 SIGLIP = {"model_type": "siglip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "vision_use_head": False}

@@ -24,6 +24,8 @@ from passes.fusing.fuse_attention import FuseAttention
 from passes.options.options import OverPages
 from tests.support.planning import machine
 
+pytestmark = pytest.mark.slow  # export of a layer for each way to attend
+
 HEADS, KV_HEADS, DIM, PAGE, PAGES = 4, 2, 8, 4, 13
 LOW = torch.finfo(torch.float32).min
 
@@ -218,7 +220,6 @@ def results(graph: Graph, seq: int) -> list[Tensor]:
     return interpret(graph, [call(seq)[v.name] for v in graph.inputs], weights, state).outputs
 
 
-@pytest.mark.slow
 def test_attention_reads_pages_where_they_lie(fused: Graph) -> None:
     options = [{n: x for n, x in node.kwargs.items() if not isinstance(x, Value)} for node in paged(fused)]
     assert options == [*FUSED.values()]
@@ -236,7 +237,6 @@ def test_layers_under_one_mask_share_its_last_keys(fused: Graph) -> None:
     assert len({node.arguments["last"] for node in paged(fused)}) == 1
 
 
-@pytest.mark.slow
 def test_attention_of_another_form_stays() -> None:
     graph = captured(OTHERS)
     assert FuseAttention(OverPages.paged).run(graph, machine(2)).nodes == graph.nodes

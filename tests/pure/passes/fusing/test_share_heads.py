@@ -107,11 +107,13 @@ def test_each_way_to_repeat_heads_is_seen_through() -> None:
     assert [call.operands[1].type.shape[1] for call in attention(grouped()[1])] == [1] * 6 + [2] * 6 + [3] * 6
 
 
+@pytest.mark.slow
 def test_nothing_of_the_repeats_is_left() -> None:
     ops = {str(node.op) for node in grouped()[1].nodes if isinstance(node, Call)}
     assert not [op for op in ops if "expand" in op or "repeat" in op]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(batch=st.integers(1, 4), seq=st.integers(1, 40))
 def test_the_same_bits_at_all_sizes(batch: int, seq: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,13 @@ from runtime.serving.embeddings import Embeddings
 from runtime.serving.front.app import Server, Settings
 from tests.support.artifacts import Part, tensor, write
 
-openai = pytest.importorskip("openai")
 WIDTH = 2
+
+
+@pytest.fixture(scope="module")
+def openai() -> Any:
+    """The client, whose import takes a second: not while tests are collected."""
+    return pytest.importorskip("openai")
 
 
 @pytest.fixture
@@ -50,17 +56,22 @@ async def states(arrays: Any, seconds: float | None = None) -> dict[str, Array]:
     return {"last_hidden_state": Array("float32", (1, len(ids), WIDTH), data)}
 
 
-def embedded(artifact: Path, monkeypatch: pytest.MonkeyPatch, given: Any, **fields: Any) -> Any:
-    server = Server(artifact, [[]], Settings("encoder"))
-    monkeypatch.setattr(server.model, "answer", states)
+@pytest.fixture
+def embedded(openai: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """What the client gets from a server of an artifact for its input and other fields."""
 
-    async def ask() -> Any:
+    async def ask(server: Server, given: Any, fields: dict[str, Any]) -> Any:
         transport = httpx.ASGITransport(app=server.app())  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport) as http:
             client = openai.AsyncOpenAI(base_url="http://here/v1", api_key="none", max_retries=0, http_client=http)
             return await client.embeddings.create(model="encoder", input=given, **fields)
 
-    return asyncio.run(ask())
+    def of(artifact: Path, given: Any, **fields: Any) -> Any:
+        server = Server(artifact, [[]], Settings("encoder"))
+        monkeypatch.setattr(server.model, "answer", states)
+        return asyncio.run(ask(server, given, fields))
+
+    return of
 
 
 def test_an_embedding_that_the_model_returns_is_taken_as_it_is() -> None:
@@ -70,10 +81,10 @@ def test_an_embedding_that_the_model_returns_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("form", ["float", "base64", None])
 def test_an_embedding_is_the_mean_of_the_states_of_length_one(
-    artifact: Path, monkeypatch: pytest.MonkeyPatch, form: str | None
+    artifact: Path, embedded: Callable[..., Any], form: str | None
 ) -> None:
     fields = {"encoding_format": form} if form else {}
-    found = embedded(artifact, monkeypatch, ["a b b", "b"], **fields)
+    found = embedded(artifact, ["a b b", "b"], **fields)
     for entry, mean in zip(found.data, (11 / 3, 4.0), strict=True):
         vector = entry.embedding
         if isinstance(vector, str):  # asked for by its name, base64 stays what it is
@@ -83,14 +94,16 @@ def test_an_embedding_is_the_mean_of_the_states_of_length_one(
     assert (found.usage.prompt_tokens, found.usage.total_tokens) == (4, 4)
 
 
-def test_the_checkpoint_says_which_states_stand_for_the_text(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checkpoint_says_which_states_stand_for_the_text(
+    artifact: Path, openai: Any, embedded: Callable[..., Any]
+) -> None:
     pooling = {"word_embedding_dimension": 2, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
     (artifact / "tokenizer" / "config.json").write_text(json.dumps(pooling))
-    [entry] = embedded(artifact, monkeypatch, [[3, 9, 9]], encoding_format="float").data
+    [entry] = embedded(artifact, [[3, 9, 9]], encoding_format="float").data
     assert entry.embedding == pytest.approx([3 / 10**0.5, 1 / 10**0.5])
     (artifact / "tokenizer" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
     with pytest.raises(openai.BadRequestError, match="this checkpoint pools by pooling_mode_max_tokens"):
-        embedded(artifact, monkeypatch, "a")
+        embedded(artifact, "a")
 
 
 @pytest.mark.parametrize(
@@ -103,10 +116,10 @@ def test_the_checkpoint_says_which_states_stand_for_the_text(artifact: Path, mon
     ],
 )
 def test_a_wrong_field_is_named(
-    artifact: Path, monkeypatch: pytest.MonkeyPatch, given: Any, fields: dict[str, Any], message: str
+    artifact: Path, openai: Any, embedded: Callable[..., Any], given: Any, fields: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
-        embedded(artifact, monkeypatch, given, **fields)
+        embedded(artifact, given, **fields)
     assert message in refused.value.body["message"]
 
 
@@ -125,8 +138,8 @@ def test_a_request_may_have_more_texts_than_may_wait(artifact: Path, monkeypatch
     assert (len(vectors), tokens, most) == (20, 20, 2)
 
 
-def test_a_model_without_states_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_states_says_so(tmp_path: Path, openai: Any, embedded: Callable[..., Any]) -> None:
     parts = [Part("return (x,)", {"x": None}, {"y": ((), (0,))})]
     plain = write(tmp_path / "plain", parts, inputs=(tensor("x", "batch", 4),))
     with pytest.raises(openai.BadRequestError, match="this model gives no embeddings: it has no `input_ids`"):
-        embedded(plain, monkeypatch, "a")
+        embedded(plain, "a")
