@@ -14,7 +14,7 @@ PACK_ALIGNMENT = 8  # bytes, of each tensor in a pack
 LARGEST_PACK = 1 << 16  # bytes of a pack: one that has more is copied tensor by tensor, as few of them may be wanted
 LARGEST_PACKED = LARGEST_PACK >> 2  # bytes of a tensor that is packed to be copied again with others that change
 
-_Place = tuple[torch.dtype, torch.Size, tuple[int, ...], int]
+Place = tuple[torch.dtype, Sequence[int], tuple[int, ...], int]
 """The dtype, shape and strides of a tensor in a piece of memory, and the number of its elements that fit before it."""
 
 _copy_all: Any = getattr(torch, "_foreach_copy_")  # noqa: B009 - torch's stubs lack it
@@ -26,7 +26,7 @@ class Pack:
 
     tensors: Mapping[str, Tensor]
     memory: Tensor  # uint8[bytes]: all of it
-    places: Sequence[_Place]  # of the tensors
+    places: Sequence[Place]  # of the tensors
     layout: str  # equal for packs whose tensors have the same names and offsets; text is hashed once
 
     @classmethod
@@ -48,8 +48,8 @@ class Pack:
 
     def changed(self, named: Mapping[str, Tensor]) -> Pack:
         """The same in another piece of memory, with those of other tensors that are in the pack by their names."""
-        memory = _host_memory(self.memory.nbytes).copy_(self.memory)
-        copies = dict(zip(self.tensors, _views_at(self.places, memory), strict=True))
+        memory = host_memory(self.memory.nbytes).copy_(self.memory)
+        copies = dict(zip(self.tensors, views_at(self.places, memory), strict=True))
         for name, tensor in named.items():
             if name in copies:
                 copies[name].copy_(tensor)
@@ -64,7 +64,7 @@ def one_pack(tensors: Sequence[Tensor]) -> list[Tensor]:
 def _together(tensors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], list[int]]:
     """A piece of memory, the copies of tensors in it, and their offsets in bytes."""
     *offsets, end = accumulate(map(_room, tensors), initial=0)
-    memory = _host_memory(end)
+    memory = host_memory(end)
     copies = views(memory, tensors, offsets)
     _copy_all(copies, tensors)
     return memory, copies, offsets
@@ -75,7 +75,8 @@ def _room(tensor: Tensor) -> int:
     return -(-tensor.nbytes // PACK_ALIGNMENT) * PACK_ALIGNMENT
 
 
-def _host_memory(nbytes: int) -> Tensor:
+def host_memory(nbytes: int) -> Tensor:
+    """uint8[bytes]: memory of the host from which accelerators copy on their own."""
     return torch.empty(nbytes, dtype=torch.uint8, pin_memory=torch.accelerator.is_available())
 
 
@@ -110,15 +111,16 @@ def whole_memory(tensor: Tensor) -> Tensor:
 
 def views(memory: Tensor, like: Sequence[Tensor], offsets: Sequence[int]) -> list[Tensor]:
     """Tensors of the shapes, strides and dtypes of others, at these offsets in a piece of memory."""
-    return _views_at(_places(like, offsets), memory)
+    return views_at(_places(like, offsets), memory)
 
 
-def _places(tensors: Sequence[Tensor], offsets: Sequence[int]) -> list[_Place]:
+def _places(tensors: Sequence[Tensor], offsets: Sequence[int]) -> list[Place]:
     """The places of tensors that lie at these offsets, in bytes."""
     return [(t.dtype, t.shape, t.stride(), at // t.itemsize) for t, at in zip(tensors, offsets, strict=True)]
 
 
-def _views_at(places: Sequence[_Place], memory: Tensor) -> list[Tensor]:
+def views_at(places: Sequence[Place], memory: Tensor) -> list[Tensor]:
+    """Tensors at places in a piece of memory."""
     made, typed = list[Tensor](), dict[torch.dtype, Tensor]()
     for dtype, shape, stride, start in places:
         if (whole := typed.get(dtype)) is None:

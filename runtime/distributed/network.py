@@ -48,7 +48,8 @@ def connect(manifest: Manifest, job: Rendezvous, ranks: Sequence[int], monitor: 
     # The monitor's alarm is closed first: a thread whose link breaks looks there whether that is intended.
     alarms = (monitor.alarm, *network.followers, *network.control)
     threads = (monitor.thread,)
-    return Ports(network.outward, network.inward, network.control, network.runners, alarms, (transport,), threads)
+    sides = network.outward, network.inward, network.control, network.runners
+    return Ports(*sides, alarms, (transport,), threads, ahead=not between_hosts)
 
 
 def _on_one_host(job: Rendezvous, links: Mapping[int, tuple[int, int]]) -> dict[int, tuple[int, int]]:

@@ -27,7 +27,7 @@ class Ticket:
 
     finish: Finish
     output_device: torch.device | None = None  # None: outputs stay where they are made
-    early: Early | None = None  # in place of `finish`: called as soon as the last stage has begun
+    early: Early | None = None  # in place of `finish`: called as soon as outputs can come to the output device
     streams: tuple[torch.Stream, ...] = ()  # the caller's, on every accelerator where outputs may be
     future: Future[Any] = field(default_factory=Future)
 
@@ -74,7 +74,7 @@ class Collector:
 
     def _complete(self, ticket: Ticket) -> None:
         try:
-            self._answer(ticket, receive_all(self.inlets, ticket.output_device))
+            self._answer(ticket, receive_all(self.inlets, ticket.output_device, ticket.early is not None))
         except ChannelClosed as e:
             ticket.abandon(e.__cause__)
             raise

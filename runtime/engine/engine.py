@@ -53,6 +53,8 @@ class Engine:
         is_whole = ports is None
         ports = in_one_process(manifest) if ports is None else ports
         self._inlets, self._control = ports.outlets(None), ports.control
+        self.home = stages[0].device if stages and ports.ahead else None
+        """The device of a stage here that takes outputs of all stages before they exist; None if there is none."""
         self._devices = {*outputs_on, *(stage.device for stage in stages)}
         self._tickets: Channel[Ticket] = Channel()
         self._sending = Lock()  # held while one message enters the channels
@@ -111,7 +113,8 @@ class Engine:
         """Send a message to all stages, after those sent before.
 
         The future holds `finish(outputs)`, called on the collecting thread with the outputs on `output_device`;
-        or a StageError.  With `early` it holds `early(outputs)`, which devices may still compute, where they are made.
+        or a StageError.  With `early` it holds `early(outputs)`, which devices may still compute: where they are made,
+        or on `output_device`, those of other processes.
         Raises PipelineClosed.
         """
         accelerators = current_streams([*self._devices, *([] if output_device is None else [output_device])])

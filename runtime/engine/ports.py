@@ -36,7 +36,7 @@ class Endpoint(Protocol):
 class Aimed(Protocol):
     """An endpoint that brings the tensors of the next message to a device itself."""
 
-    def aim(self, device: torch.device | None) -> None: ...
+    def aim(self, device: torch.device | None, ahead: bool = False) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Ports:
     alarms: Sequence[Closable] = ()  # closed first at the end
     links: Sequence[Closable] = ()  # closed last
     threads: Sequence[Thread] = ()  # that run already, and end once the alarms are closed
+    ahead: bool = True  # whether all that stages send can come to others, and the caller, before devices have made it
 
     def outlets(self, source: int | None) -> tuple[Port, ...]:
         """The ports that stage `source` sends to; None is the caller."""
@@ -100,15 +101,16 @@ def _carried(route: Route, message: Values) -> tuple[torch.Tensor, ...]:
     return tuple(parts[place] if place in parts else message.tensors[i] for i, place in pairs)
 
 
-def receive_all(ports: Sequence[Port], device: torch.device | None = None) -> Message:
+def receive_all(ports: Sequence[Port], device: torch.device | None = None, ahead: bool = False) -> Message:
     """The next message, with the tensors of all sources in their places; the first failure if there is one.
 
     Takes one message from every port, whatever it holds, so that all ports stay at the same batch.  `device`: where
-    tensors of other processes are best brought to.  Raises ChannelClosed.
+    tensors of other processes are best brought to; `ahead`: whether the caller takes them there before they exist.
+    Raises ChannelClosed.
     """
     for port in ports:
         if port.aimed is not None:
-            port.aimed.aim(device)
+            port.aimed.aim(device, ahead)
     messages = [port.channel.receive() for port in ports]
     failure = next((message for message in messages if isinstance(message, Failure)), None)
     if failure is not None:

@@ -68,7 +68,7 @@ class Generator:
         self._last_read = 0.0  # when tokens were read, on the host's clock
         self._step = 0.0  # seconds that the last step took of texts that had one new token each
         self._takes, self._first, self._media = takes, first, media
-        self._steps = StepInputs(takes, generation, stages.pads, stages.runs_ahead)
+        self._steps = StepInputs(takes, generation, stages.pads, stages.packs)
         chunk = CHUNK
         if generation.window:
             room = (generation.window_pages - 2) * generation.page - generation.window

@@ -59,7 +59,8 @@ class StepSubmission:
             return failed
         if made is not None:
             return outputs(made)
-        return self.engine.send(self.programs.laid_out(batch, ready), early=outputs)
+        batch = self.programs.laid_out(batch, ready)
+        return self.engine.send(batch, output_device=self.engine.home, early=outputs)
 
     def _bound(self, tensors: Mapping[str, torch.Tensor], ready: tuple[torch.Event, ...]) -> Values:
         """The batch of tensors by their names; what a scheduler makes is checked once for the shapes that it has."""
@@ -86,6 +87,7 @@ class GeneratingStages:
     runs_ahead: bool = False  # whether futures are done before devices have computed a step
     prefill_share: float = PREFILL_SHARE  # see `Pipeline.load`
     require_open: Callable[[], None] = lambda: None  # raises PipelineClosed once they are closed
+    packs: bool = False  # whether this process launches the graphs, into which one copy brings what was made together
 
     @classmethod
     def on(
@@ -94,4 +96,5 @@ class GeneratingStages:
         """Those on the `devices`, one for each stage; `apart`: whether each is in a process of its own."""
         at_once = len(devices) if apart else len(set(devices))
         pads = any(kind_of(device).graph for device in devices)
-        return cls(submit, at_once, pads, pads and not apart, prefill_share, submit.engine.require_open)
+        runs_ahead = pads and (not apart or submit.engine.home is not None)
+        return cls(submit, at_once, pads, runs_ahead, prefill_share, submit.engine.require_open, pads and not apart)

@@ -111,7 +111,7 @@ class OpenDeviceBlock:
 
     def __init__(self, new: NewBlock, device: torch.device, stream: torch.Stream) -> None:
         """`device`: where tensors are taken to; `stream`: in which.  Raises RuntimeError."""
-        self._device = device
+        self.device = device
         self._stream = stream
         self._calls = _calls_of(device)
         with within(stream):
@@ -130,7 +130,7 @@ class OpenDeviceBlock:
             return []
         with within(self._stream):
             self._filled.wait()
-            native = ipc.native_stream(self._device)
+            native = ipc.native_stream(self.device)
             for tensor, offset in zip(tensors, offsets, strict=True):
                 self._calls.copy(tensor.data_ptr(), self._address + offset, tensor.nbytes, native)
             self._taken.record()

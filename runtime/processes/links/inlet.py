@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from runtime.device.ipc import is_shareable
+from runtime.device.packs import host_memory, views_at
 from runtime.distributed.links.error_codec import decode
 from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
@@ -41,10 +42,14 @@ class Inlet(RouteEnd):
         self._streams: dict[torch.device, torch.Stream] = {}
         self._tracing = tracing
         self._aim = ends.target_device
+        self._ahead = False
 
-    def aim(self, device: torch.device | None) -> None:
-        """Bring the tensors of the next message to a device, if they can be; a stage's own stays its aim."""
-        self._aim = self._ends.target_device or device
+    def aim(self, device: torch.device | None, ahead: bool = False) -> None:
+        """Bring the tensors of the next message to a device, if they can be; a stage's own stays its aim.
+
+        `ahead`: whether the caller takes them there before they exist, as stages do.
+        """
+        self._aim, self._ahead = self._ends.target_device or device, ahead
 
     def receive(self) -> Message:
         """The next message, with its tensors on the device where they are wanted.  Raises ChannelClosed."""
@@ -106,15 +111,21 @@ class Inlet(RouteEnd):
         self, packet: BatchPacket, slot: int, events: dict[str, bytes]
     ) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Event, ...]]:
         """The tensors of a batch, and the events after which they exist.  Adds the `events` of blocks just opened."""
-        tensors = tuple(self._empty(packed) for packed in packet.tensors)
+        tensors = self._empties(packet.tensors)
         ready: list[torch.Event] = []
         for place in dict.fromkeys(packed.place for packed in packet.tensors):
             block = self._block(slot, place, events)
-            if self._ends.target is None and isinstance(block, OpenDeviceBlock):
-                # The caller's device may run a stage, too, which is held up where another process waits on the device.
+            if isinstance(block, OpenDeviceBlock) and not self._may_wait(block.device):
                 block.await_filled(self._alarm.require_open)
             ready += block.take(*at_place(place, tensors, packet.tensors))
         return tensors, tuple(ready)
+
+    def _may_wait(self, device: torch.device) -> bool:
+        """Whether a device may wait for tensors, not the host.
+
+        Not one that another process's stage may run on, which is held up where this one waits on it.
+        """
+        return self._ends.target is not None or (self._ahead and device == self._aim)
 
     def _block(self, slot: int, place: str, events: dict[str, bytes]) -> HostBlock | OpenDeviceBlock:
         if place == HOST:
@@ -127,8 +138,17 @@ class Inlet(RouteEnd):
         events[place] = opened.event
         return opened
 
+    def _empties(self, packed: Sequence[PackedTensor]) -> tuple[torch.Tensor, ...]:
+        """Tensors to copy into: those of the host, for a stage on an accelerator, as one copy brings them there."""
+        target, places = self._ends.target_device, [one for one in packed if one.place == HOST]
+        if target is None or target.type == "cpu" or not places:
+            return tuple(map(self._empty, packed))
+        memory = host_memory(max(one.offset + one.nbytes for one in places))
+        together = iter(views_at([(p.dtype, p.shape, p.stride, p.offset // p.dtype.itemsize) for p in places], memory))
+        return tuple(next(together) if one.place == HOST else self._empty(one) for one in packed)
+
     def _empty(self, packed: PackedTensor) -> torch.Tensor:
-        """A tensor to copy into, in the memory of the stream that copies."""
+        """A tensor to copy into, of a device in the memory of the stream that copies."""
         if packed.place == HOST:
             return torch.empty_strided(packed.shape, packed.stride, dtype=packed.dtype)
         device = self._device(packed.place)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import transformers as t
 
 from passes.compilation.api import compile_model
 from runtime import Pipeline
+from tests.support.jobs import run
 
 pytestmark = pytest.mark.gpu
 
@@ -62,3 +65,20 @@ def wanted(artifact: Path) -> list[list[list[int]]]:
 def test_texts_are_those_of_the_cpu(artifact: Path, wanted: list[list[list[int]]], way: dict[str, Any]) -> None:
     with Pipeline.load(artifact, **way) as pipe:
         assert [texts(pipe, seed) for seed in range(3)] == wanted
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_texts_of_a_job_are_those_of_the_cpu(artifact: Path, wanted: list[list[list[int]]], tmp_path: Path) -> None:
+    """Tokens go from the last process to the first on the devices, while the host orders further steps."""
+    (tmp_path / "out").symlink_to(artifact)
+    script = f"""\
+import json
+LENGTHS = {LENGTHS}
+{inspect.getsource(texts)}
+with Pipeline.distributed(OUT, timeout=60) as pipe:
+    if RANK == 0:
+        print(json.dumps([texts(pipe, seed) for seed in range(3)]))
+"""
+    ended = run(tmp_path, script, ranks=2)
+    assert ended.status == 0, ended.err
+    assert json.loads(ended.out.splitlines()[-1]) == wanted

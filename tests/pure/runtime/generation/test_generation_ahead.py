@@ -86,7 +86,7 @@ class Behind:
             raise PipelineClosed("a stage does not come to an end")
 
     def generator(self, stages: int = 1, pads: bool = False, share: float = 0.5) -> Generator:
-        made = GeneratingStages(self.submit, stages, pads, True, share, self.require_open)
+        made = GeneratingStages(self.submit, stages, pads, True, share, self.require_open, packs=True)
         return Generator(self.decoder.generation, self.decoder.takes, made)
 
 
@@ -327,7 +327,7 @@ def test_groups_take_turns_where_each_step_is_begun_before_the_next_is_ordered()
 def test_inputs_lie_in_one_piece_where_this_process_launches_the_stages(launches: bool) -> None:
     """For others it would use an accelerator in vain: its memory, and it could not be copied any more."""
     behind = Behind(Decoder(FULL))
-    made = Generator(FULL, behind.decoder.takes, GeneratingStages(behind.submit, 1, True, launches))
+    made = Generator(FULL, behind.decoder.takes, GeneratingStages(behind.submit, 1, True, launches, packs=launches))
     assert tokens(begin(made, [3, 1, 4], 6)) == written([3, 1, 4], 6)
     made.close()
     memory = {behind.given[-1][name].untyped_storage().data_ptr() for name in ("counts", "table", "sampling", "seeds")}
