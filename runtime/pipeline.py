@@ -112,8 +112,9 @@ class Pipeline:
         free.
 
         `processes`: whether the stages run in processes that this one starts, one for each device, and ends; by
-        default, on several accelerators but for decoders, and on large CPU stages.  A process that is lost, or silent
-        for `timeout` seconds (300 by default), closes the pipeline with a StageLost; `restart` opens it again.
+        default, on several accelerators but for decoders, and on large CPU stages.  Of a decoder, this one runs the
+        stages of the first of several accelerators.  A process that is lost, or silent for `timeout` seconds (300 by
+        default), closes the pipeline with a StageLost; `restart` opens it again.
 
         `outputs`: "stay" leaves them on the devices of the stages that make them; by default, they are brought to the
         device of the inputs.

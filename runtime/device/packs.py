@@ -14,7 +14,7 @@ PACK_ALIGNMENT = 8  # bytes, of each tensor in a pack
 LARGEST_PACK = 1 << 16  # bytes of a pack: one that has more is copied tensor by tensor, as few of them may be wanted
 LARGEST_PACKED = LARGEST_PACK >> 2  # bytes of a tensor that is packed to be copied again with others that change
 
-Place = tuple[torch.dtype, Sequence[int], tuple[int, ...], int]
+PlaceInMemory = tuple[torch.dtype, Sequence[int], tuple[int, ...], int]
 """The dtype, shape and strides of a tensor in a piece of memory, and the number of its elements that fit before it."""
 
 _copy_all: Any = getattr(torch, "_foreach_copy_")  # noqa: B009 - torch's stubs lack it
@@ -26,7 +26,7 @@ class Pack:
 
     tensors: Mapping[str, Tensor]
     memory: Tensor  # uint8[bytes]: all of it
-    places: Sequence[Place]  # of the tensors
+    places: Sequence[PlaceInMemory]  # of the tensors
     layout: str  # equal for packs whose tensors have the same names and offsets; text is hashed once
 
     @classmethod
@@ -114,12 +114,12 @@ def views(memory: Tensor, like: Sequence[Tensor], offsets: Sequence[int]) -> lis
     return views_at(_places(like, offsets), memory)
 
 
-def _places(tensors: Sequence[Tensor], offsets: Sequence[int]) -> list[Place]:
+def _places(tensors: Sequence[Tensor], offsets: Sequence[int]) -> list[PlaceInMemory]:
     """The places of tensors that lie at these offsets, in bytes."""
     return [(t.dtype, t.shape, t.stride(), at // t.itemsize) for t, at in zip(tensors, offsets, strict=True)]
 
 
-def views_at(places: Sequence[Place], memory: Tensor) -> list[Tensor]:
+def views_at(places: Sequence[PlaceInMemory], memory: Tensor) -> list[Tensor]:
     """Tensors at places in a piece of memory."""
     made, typed = list[Tensor](), dict[torch.dtype, Tensor]()
     for dtype, shape, stride, start in places:

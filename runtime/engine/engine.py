@@ -53,8 +53,8 @@ class Engine:
         is_whole = ports is None
         ports = in_one_process(manifest) if ports is None else ports
         self._inlets, self._control = ports.outlets(None), ports.control
-        self.home = stages[0].device if stages and ports.ahead else None
-        """The device of a stage here that takes outputs of all stages before they exist; None if there is none."""
+        self.home = next((stage.device for stage in stages if ports.come_ahead_to(stage.device)), None)
+        """The device of a stage here, to which all outputs can come before they exist; None if there is none."""
         self._devices = {*outputs_on, *(stage.device for stage in stages)}
         self._tickets: Channel[Ticket] = Channel()
         self._sending = Lock()  # held while one message enters the channels

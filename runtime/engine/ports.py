@@ -37,6 +37,7 @@ class Aimed(Protocol):
     """An endpoint that brings the tensors of the next message to a device itself."""
 
     def aim(self, device: torch.device | None, ahead: bool = False) -> None: ...
+    def is_brought_to(self, device: torch.device) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Ports:
     alarms: Sequence[Closable] = ()  # closed first at the end
     links: Sequence[Closable] = ()  # closed last
     threads: Sequence[Thread] = ()  # that run already, and end once the alarms are closed
-    ahead: bool = True  # whether all that stages send can come to others, and the caller, before devices have made it
+    ahead: bool = True  # whether nothing that stages send goes to another host, as it must exist before it does
 
     def outlets(self, source: int | None) -> tuple[Port, ...]:
         """The ports that stage `source` sends to; None is the caller."""
@@ -72,6 +73,11 @@ class Ports:
     def inlets(self, target: int | None) -> tuple[Port, ...]:
         """The ports that stage `target` receives from; None is the caller."""
         return tuple(port for port in self.inward if port.route.target == target)
+
+    def come_ahead_to(self, device: torch.device) -> bool:
+        """Whether the caller can take all outputs to a device of this process before they exist."""
+        ends = [port.aimed for port in self.inlets(None) if any(of.takes for of in port.route.programs)]
+        return self.ahead and all(end is None or end.is_brought_to(device) for end in ends)
 
     def channels(self) -> tuple[Endpoint, ...]:
         """The channels of all ports, each once."""

@@ -18,10 +18,11 @@ LEAST_BYTES = 500e6  # of weights for each process, on CPUs: a process itself ta
 
 
 def processes_of(manifest: Manifest, placed: Sequence[torch.device], forced: bool | None) -> tuple[int, ...]:
-    """The process of each stage, from 1; empty where the stages run on threads of this process.
+    """The process of each stage, from 1; 0 is this one.  Empty where the stages run on threads of this process alone.
 
     `placed`: the device of each stage.  `forced`: whether there must be processes; None: where they are faster.  Stages
-    of a decoder on accelerators are not: within a process a token goes back to the first stage without the host.
+    of a decoder on accelerators are not; where they must be, this process runs those of the first of several
+    accelerators, so that a token goes there from the last one without the host.
     Raises DeviceError where there must be some and cannot.
     """
     if forced is False:
@@ -32,9 +33,11 @@ def processes_of(manifest: Manifest, placed: Sequence[torch.device], forced: boo
             raise DeviceError(f"the stages cannot run in processes of their own: {why}")
         return ()
     if any(device.type != "cpu" for device in placed):
-        distinct = [*dict.fromkeys(placed)]
-        several = forced or (len(distinct) > 1 and not manifest.generation.page)
-        return tuple(1 + distinct.index(device) for device in placed) if several else ()
+        distinct, is_decoder = [*dict.fromkeys(placed)], bool(manifest.generation.page)
+        if not forced and (len(distinct) == 1 or is_decoder):
+            return ()
+        first = 0 if is_decoder and len(distinct) > 1 else 1
+        return tuple(first + distinct.index(device) for device in placed)
     planned = [stage.device for stage in manifest.stages]
     count = len({*planned}) if len({*planned}) > 1 else len(planned)
     if not forced:

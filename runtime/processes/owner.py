@@ -16,6 +16,7 @@ from runtime.device.settings import torch_settings
 from runtime.distributed.exit import kill_group
 from runtime.engine.channel import Channel
 from runtime.engine.engine import Engine
+from runtime.errors import StageLost
 from runtime.manifest.manifest import Manifest
 from runtime.processes.message_socket import MessageSocket
 from runtime.processes.orders import BeginSession, LoadStages
@@ -24,17 +25,19 @@ from runtime.processes.start import start_member
 from runtime.processes.watch import GRACE, SILENCE, Members, StageProcess, end_members, watch
 from runtime.stage.compiling.compiled_cache import bytecode_folder
 from runtime.stage.compiling.compiler import begin_import
-from runtime.stage.loader import check_stages
+from runtime.stage.loader import check_stages, load_stages
 from runtime.stage.speed import Speed
+from runtime.stage.stage import LoadedStage
 
 
 class StageProcesses:
-    """A process for each device of a plan, or fewer."""
+    """A process for each device of a plan, or fewer, of which one may be this one."""
 
     def __init__(self, job: LoadStages, manifest: Manifest, strict: bool) -> None:
-        """Start the processes, which load their stages: see `wait_loaded`.
+        """Start the processes, which load their stages: see `wait_loaded`.  Load those of this process meanwhile.
 
-        `job`: what each is told, apart from its number; `strict`: see `check_stages`.  Raises ManifestError.
+        `job`: what each is told, apart from its number; `strict`: see `check_stages`.  Raises ManifestError or
+        DeviceError.
         """
         check_stages(job.folder, manifest, range(len(manifest.stages)), strict)
         self._job = job
@@ -44,8 +47,10 @@ class StageProcesses:
         self._limit = job.timeout or SILENCE
         self._thread = Thread(target=watch, args=(shared, self._places, self._limit), daemon=True, name="processes")
         self._end = weakref.finalize(self, end_members, shared, self._thread, os.getpid())
+        self._engine: Engine | None = None  # of the last session
         try:
             self._start_missing()
+            self._own = self._loaded(manifest)
         except BaseException:
             self.close()
             raise
@@ -72,20 +77,22 @@ class StageProcesses:
         shared.require_open()
 
     def begin(self) -> Engine:
-        """Start a session: the engine of this process, which has no stages of its own.
+        """Start a session: the engine of this process.
 
         Starts again the processes that were lost; the others keep their weights.  All state is that of the start.
-        Raises as `wait_loaded` does.
+        Raises as `wait_loaded` does, and StageLost where a stage of this process does not come to an end.
         """
         shared = self._shared
         self._settle()
+        self._reset_own()
         self._start_missing()
         self.wait_loaded()
         own, passed = self._connect()
         alarm = Channel[None]()
         ports = session_ports(self._places, CALLER, own, alarm)
         outputs = {self._places.devices[p.route.source or 0] for p in ports.inward if _carries(p.route.programs)}
-        engine = Engine(self._places.manifest, (), None, ports, outputs)
+        limit = self._job.timeout if self._own else None
+        engine = self._engine = Engine(self._places.manifest, self._own, limit, ports, outputs)
         with shared.changed:
             shared.closables = engine.closables
             for number, ends in passed.items():
@@ -108,7 +115,7 @@ class StageProcesses:
         shared = self._shared
         with shared.changed:
             shared.require_open()
-            for number in sorted({*self._places.processes}):
+            for number in sorted({*self._places.processes} - {CALLER}):
                 old = shared.members.get(number)
                 if old is None or old.is_lost:
                     if old is not None:
@@ -116,6 +123,26 @@ class StageProcesses:
                     shared.members[number] = self._start(number)
         if not self._thread.is_alive():
             self._thread.start()
+
+    def _loaded(self, manifest: Manifest) -> tuple[LoadedStage, ...]:
+        """The stages of this process."""
+        if not (own := self._stages(CALLER)):
+            return ()
+        job = self._job
+        speed = job.speed.of_artifact(job.folder, manifest)
+        return load_stages(job.folder, manifest, job.devices, strict=False, speed=speed, indices=own, checked=True)
+
+    def _reset_own(self) -> None:
+        """Have the state of this process's stages be that of the start, once they have ended the session before."""
+        if self._engine is None:
+            return
+        self._engine.close()
+        if self._own and self._engine.is_running:
+            stage = self._own[0]
+            cause = RuntimeError("it does not come to an end, and runs in the process that loaded the pipeline")
+            raise StageLost(stage.index, str(stage.device), cause)
+        for stage in self._own:
+            stage.reset()
 
     def _settle(self) -> None:
         """Wait until the members that live have stopped the session before; kill those that do not.
@@ -170,7 +197,7 @@ def job_of(
     timeout: float | None,
     tokens: int = 0,
 ) -> LoadStages:
-    """The order that processes are given first.  `processes`: that of each stage, from 1; `tokens`: see LoadStages."""
+    """The order that processes are given first.  `processes`: that of each stage; `tokens`: see LoadStages."""
     return LoadStages(
         folder.resolve(),
         CALLER,

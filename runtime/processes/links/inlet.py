@@ -51,6 +51,10 @@ class Inlet(RouteEnd):
         """
         self._aim, self._ahead = self._ends.target_device or device, ahead
 
+    def is_brought_to(self, device: torch.device) -> bool:
+        """Whether tensors can be taken to a device from where they are made."""
+        return is_shareable(self._ends.source_device, device)
+
     def receive(self) -> Message:
         """The next message, with its tensors on the device where they are wanted.  Raises ChannelClosed."""
         packet, descriptors = self._receive()

@@ -52,7 +52,8 @@ def test_several_accelerators_have_a_process_each(tmp_path: Path) -> None:
     assert processes_of(small, [first, first, second], False) == ()
     decoder = replace(small, generation=replace(small.generation, page=16))
     assert processes_of(decoder, [first, first, second], None) == ()
-    assert processes_of(decoder, [first, first, second], True) == (1, 1, 2)
+    assert processes_of(decoder, [first, first, second], True) == (0, 0, 1)
+    assert processes_of(decoder, [first] * 3, True) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(
