@@ -11,6 +11,7 @@ import sympy
 
 from ir.analysis.memory import peak_bytes, stored_bytes
 from ir.graph import Node, State, Value
+from ir.machine.kinds import has_graphs
 from ir.numbers.summary import BetterFor, CallSummary, Edge, StageSummary, Summary, TextsAtOnce
 from ir.plan import Stage, StagePlan
 from passes.cost_models.predictions import MeanPredictions, Predictions, parts_of_calls
@@ -55,17 +56,20 @@ def summarize(plan: StagePlan, model: str, notes: tuple[str, ...] = ()) -> Summa
 def _decoding(plan: StagePlan) -> Iterator[TextsAtOnce]:
     """The decoding of 1, 2, 4, … texts, up to those that have room.
 
-    Texts are in as many groups as there are stages and one more, each of which has a batch under way.
+    Texts are in groups, each of which has a batch under way: as many as there are devices, where the host orders steps
+    ahead, else as there are stages and one more.
     """
     decoding = plan.graph.decoding
     if not decoding.page:
         return
     each = -(-decoding.max_length // decoding.page)
-    most, several = max((decoding.pages - 1) // each, 1), len(plan.stages) > 1
+    most = max((decoding.pages - 1) // each, 1)
+    devices = {stage.device.name for stage in plan.stages}
+    at_once = len(devices) if all(map(has_graphs, devices)) else len(plan.stages) + (len(plan.stages) > 1)
     number = next((i for i, name in enumerate(plan.programs) if name in ("decode", "next")), 0)
     step = plan.program(number)
     for texts in dict.fromkeys((*(1 << i for i in range(most.bit_length())), most)):
-        groups = min(texts, len(plan.stages) + several)
+        groups = min(texts, at_once)
         used = {"batch": -(-texts // groups), "seq": 1}
         pages = dict.fromkeys(("pages", "window_pages"), max(each // 2, 1))
         sizes = {s: {**pages, **used}.get(str(s), hint) for s, hint in step.graph.hints.items()}

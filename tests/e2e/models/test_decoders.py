@@ -338,6 +338,15 @@ def test_the_plan_says_what_the_cache_takes_and_how_fast_texts_grow(artifact: Pa
     assert three["tokens_per_second"] > 1.5 * one["tokens_per_second"]
 
 
+def test_a_plan_for_accelerators_has_as_many_groups_of_texts_as_there_are(checkpoint: Path, tmp_path: Path) -> None:
+    """There the host orders steps ahead, so no further group is under way while it chooses the next one."""
+    compile_model(checkpoint, out=tmp_path / "out", generate=True, cluster="h200x2", size_limit=0.0, **ROOM)
+    plan = Manifest.read(tmp_path / "out").plan
+    assert len(plan["stages"]) == 2
+    one, _, three = plan["decoding"]
+    assert three["token_seconds"] < 1.3 * one["token_seconds"]  # as two texts and one take turns, not three
+
+
 def test_a_trace_tells_prefills_from_steps(artifact: Path, tmp_path: Path) -> None:
     with Pipeline.load(artifact) as pipe:
         with pipe.trace(tmp_path / "trace.json"):
