@@ -87,8 +87,8 @@ class Supervisor:
         self._running = asyncio.get_running_loop().create_task(self._keep(), name="supervisor")
 
     def send(self, message: EngineMessage) -> None:
-        """Hand a message to the engine.  What it never reads is lost with it."""
-        if self._writer is not None:
+        """Hand a message to the engine.  What it never reads is lost with it, and `lost` is called then."""
+        if self._writer is not None and not self._writer.is_closing():  # uvloop refuses to write to what is closed
             self._writer.write(message.packed())
 
     async def stop(self) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 from collections.abc import Mapping
 from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
+
+import pytest
 
 from runtime.generation.continuation import Step
 from runtime.serving.engines.engine_process import Serving
 from runtime.serving.engines.messages import EngineMessage
+from runtime.serving.engines.supervisor import Supervisor
 from tests.support.patience import PATIENCE
 
 
@@ -41,3 +47,25 @@ def test_a_prompt_that_takes_long_to_read_holds_up_no_other_text() -> None:
     assert [said.get(timeout=PATIENCE) for _ in range(4)] == [("ready", 0), ("begun", 2), ("step", 2), ("end", 2)]
     read.set()
     assert [said.get(timeout=PATIENCE) for _ in range(3)] == [("cancelled", 1), ("begun", 1), ("end", 1)]
+
+
+def test_what_is_asked_of_an_engine_that_ended_unnoticed_fails_nobody() -> None:
+    """The socket is closed at the first message that does not arrive."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def ask() -> bool:
+        ours, theirs = socket.socketpair()
+        supervisor = Supervisor([], Mock(), Mock())
+        _, writer = await asyncio.open_connection(sock=ours)
+        supervisor._writer = writer
+        theirs.close()
+        while not writer.is_closing():
+            supervisor.send(EngineMessage("text", {"id": 1}))
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        supervisor.send(EngineMessage("text", {"id": 2}))
+        return writer.is_closing()
+
+    loop = uvloop.new_event_loop()
+    assert loop.run_until_complete(ask())
+    loop.close()
