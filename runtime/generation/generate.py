@@ -98,6 +98,8 @@ class TextGeneration:
         terms = text_options(self._generation, len(prompt.ids), named, self._adapters, prompt.padding)
         if terms.ends and not prompt.text:
             raise InputError(f"the prompt is ids, which the text {terms.ends[0]!r} cannot end", "stop it by ids")
+        if terms.ends:
+            terms = replace(terms, stop=terms.stop | self._tokenizer.special_ids(terms.ends))
         reader = self._tokenizer.reader(terms.ends) if prompt.text else None
         return self._generator.start(prompt.ids, terms, row, reader, told, prompt.source, prompt.media)
 

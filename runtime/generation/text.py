@@ -51,6 +51,15 @@ class Tokenizer:
         """A reader that turns the ids of a continuation into text, until one of the texts in `ends`."""
         return TextReader(self._model, tuple(ends))
 
+    def special_ids(self, texts: Sequence[str]) -> frozenset[int]:
+        """The ids of those of these texts that are special tokens, which the text of a continuation does not show."""
+        return frozenset(self._special_ids[text] for text in texts if text in self._special_ids)
+
+    @cached_property
+    def _special_ids(self) -> dict[str, int]:
+        added = self._model.get_added_tokens_decoder()
+        return {token.content: i for i, token in added.items() if token.special}
+
     @cached_property
     def _model(self) -> Any:
         path = self.artifact / TOKENIZER / "tokenizer.json"

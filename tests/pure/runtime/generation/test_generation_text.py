@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from runtime.errors import InputError
 from runtime.generation.generate import TextGeneration
-from runtime.generation.prompts import PromptReader, are_several
+from runtime.generation.generator import Generator
+from runtime.generation.options import NO_ADAPTERS
+from runtime.generation.outputs import StepOutputs
+from runtime.generation.prompts import Prompt, PromptReader, are_several
+from runtime.generation.stages import GeneratingStages
 from runtime.generation.text import Tokenizer, ids_of
 from runtime.manifest.manifest import TOKENIZER, CallSignature, Generation, ProgramEntry, Symbol, Tensor
+from tests.support.patience import PATIENCE
 
 TEXT = "the naïve café — 😀 the end of the café\n"
 
@@ -83,6 +89,28 @@ def test_what_was_held_back_is_told_where_an_id_ends_the_text(artifact: Path) ->
     parts = [reader.add(token, False)[0] for token in tokenizer.encode("the end")]
     assert "".join([*parts, reader.end()]) == "the end"
     assert "".join(parts) == "the "
+
+
+def test_a_special_token_among_the_stop_texts_ends_a_text_that_does_not_show_it(artifact: Path) -> None:
+    """As <|im_end|>, where the checkpoint says that another id ends a text."""
+    texts: Any = object.__new__(TextGeneration)
+    tokenizer = texts._tokenizer = Tokenizer(artifact)
+    end = tokenizer.encode("</s>")
+    assert len(end) == 1
+    ids = [*tokenizer.encode("the end"), *end, *tokenizer.encode(" of the")]
+
+    def submit(given: Any, ready: Any) -> Future[StepOutputs]:
+        done: Future[StepOutputs] = Future()
+        done.set_result(StepOutputs(torch.tensor([ids[int(given["lengths"])]]), torch.zeros(1)))
+        return done
+
+    texts._generation, texts._adapters = Generation(page=4, pages=9, max_length=30, vocabulary=280), NO_ADAPTERS
+    texts._generator = Generator(texts._generation, ("input_ids", "lengths", "table"), GeneratingStages(submit, 1))
+    for stop, text in (("</s>", "the end"), (["</s>", "en"], "the "), ("<s>", "the end of the")):
+        made = texts._start(Prompt((5,), text=True), {"max_new_tokens": len(ids), "stop": stop})
+        assert made.result(PATIENCE) == text
+        assert made.steps[-1].reason == ("length" if stop == "<s>" else "stop")
+    texts.close()
 
 
 @pytest.mark.slow
