@@ -19,9 +19,12 @@ _UNFINISHED = "\ufffd"  # what stands for bytes that are no whole character yet
 def ids_of(model: Any, text: str, **options: bool) -> list[int]:
     """The ids of a text, by a tokenizer of the library.
 
-    A long one is a batch, for which the library lets other threads of Python run: it takes seconds.
+    A long one is a batch, for which the library lets other threads of Python run: it takes seconds.  Raises InputError.
     """
-    encoding = model.encode(text, **options) if len(text) < _LONG else model.encode_batch([text], **options)[0]
+    try:
+        encoding = model.encode(text, **options) if len(text) < _LONG else model.encode_batch([text], **options)[0]
+    except TypeError:
+        raise InputError("a prompt holds half of a surrogate pair, which is no character") from None
     return encoding.ids
 
 

@@ -1,5 +1,5 @@
-"""Connections: the head of a request has a size and a time, what is no HTTP is told so, and a client that leaves ends
-what would answer it.
+"""Connections: the head of a request has a size and a time, what is no HTTP is told so, a client that leaves ends what
+would answer it, and as the server ends a request that is on its way is answered.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MOST_HEAD = 64 << 10  # bytes
 SLOWEST_HEAD = 30.0  # seconds in which a head must have arrived, the first one of a connection included
+ON_ITS_WAY = 0.5  # seconds in which a request may still arrive as the server ends
 _TASK, _LEFT = "stagecut.task", "stagecut.left"  # keys of an ASGI scope
 
 
@@ -39,6 +40,7 @@ class Connection(HttpToolsProtocol):
     _in_head = True  # of a request, or before the first one
     _head = 0  # bytes of it
     _large = False  # whether it has too many
+    _ends = False  # whether the server ends, so that the next request is the last one
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -69,6 +71,16 @@ class Connection(HttpToolsProtocol):
             self._large = True  # it came at once
             raise ValueError
         super().on_headers_complete()
+        if self._ends and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """The end of the server: a request that arrives within `ON_ITS_WAY` seconds is answered, as the last one."""
+        self._ends = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(ON_ITS_WAY, super().shutdown)
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """The parser has stopped."""

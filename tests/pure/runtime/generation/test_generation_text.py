@@ -166,6 +166,8 @@ def test_the_shortest_prompt_is_of_what_an_encoder_takes(dtype: str, shape: tupl
         ("", "a prompt is empty"),
         ([1, 900], "the token id 900 is outside of the vocabulary, 0 to 279"),
         ([1, 2.5], "2.5 in a prompt is no token id"),
+        ("a \ud83d", "a prompt holds half of a surrogate pair, which is no character"),
+        ("\ud83d" * (1 << 16), "half of a surrogate pair, which is no character"),
         ({"a": 1}, "a prompt is a text, a list of ids or a chat; this one is of type dict"),
         ([{"role": "dog", "content": "a"}], "the chat template cannot render these messages: only users speak"),
     ],

@@ -120,3 +120,33 @@ def test_a_client_that_leaves_ends_what_would_answer_it() -> None:
         assert b'status="499"' in metrics.page()
 
     asyncio.run(asyncio.wait_for(run(), PATIENCE))
+
+
+@pytest.mark.parametrize("before", [[], [HEAD + b"\r\n"]])
+def test_a_request_that_is_on_its_way_as_the_server_ends_is_the_last_one_answered(
+    before: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a new connection, and on one that had an answer."""
+    monkeypatch.setattr(connections, "ON_ITS_WAY", 0.01)
+
+    async def run(*behind: bytes) -> Sent:
+        config = uvicorn.Config(answered, http=Connection, ws="none", log_level="error")
+        config.load()
+        connection, sent = Connection(config, ServerState(), {}), Sent()
+        connection.connection_made(sent)
+        for part in before:
+            connection.data_received(part)
+            await asyncio.sleep(0.001)
+        connection.shutdown()
+        assert not sent.closed
+        for part in behind:
+            connection.data_received(part)
+        while not sent.closed:
+            await asyncio.sleep(0.001)
+        connection.connection_lost(None)
+        return sent
+
+    for behind in ([], [HEAD + b"\r\n"]):
+        sent = asyncio.run(asyncio.wait_for(run(*behind), PATIENCE))
+        assert sent.data.count(b"HTTP/1.1 200 OK") == len(before) + len(behind)
+        assert sent.data.endswith(b"connection: close\r\n\r\n") == bool(behind)
