@@ -24,7 +24,7 @@ def ids_of(model: Any, text: str, **options: bool) -> list[int]:
     try:
         encoding = model.encode(text, **options) if len(text) < _LONG else model.encode_batch([text], **options)[0]
     except TypeError:
-        raise InputError("a prompt holds half of a surrogate pair, which is no character") from None
+        raise InputError("a prompt holds a lone surrogate, which is no character") from None
     return encoding.ids
 
 
