@@ -14,6 +14,7 @@ From a source to a plan, in the order in which data meets them:
     autocast      autocast of the caller, and graphs without it
     decoding      how a decoder continues texts
     graph         the program: values, nodes and the graph they form
+    fused/        functions of pointwise operators as one kernel, and the nodes that can be one
     paged/        attention over a decoder's pages, and its operator
     quantized_linear/  linear layers over quantized weights, and their operator
     checkpoint/   tensors on disk, under the names of the model

@@ -83,6 +83,7 @@ class _Node:
     measured: tuple[Measured, ...] = ()  # set by annotate-cost where costs are profiled
     group: str = ""  # set by group-shared; the nodes of a group live on one device
     cheap: bool = False  # set by mark-cheap; may be computed again in each stage that reads it
+    kernel: str = ""  # set by fuse-elementwise; the nodes of a kernel that share a stage are one launch there
     stage: int = 0  # set by split-stages; an unsplit program is one stage
     program: int = 0  # index in Graph.programs; 0 in a graph of one program
 

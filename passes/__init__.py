@@ -9,7 +9,7 @@ In the order in which a model meets them:
     defaults          the passes in their order
     pipeline          what a pass is, and running several with their invariants checked
 
-    fusing/           attention and quantized linear layers rewritten for fused kernels; causal masks, shared heads
+    fusing/           attention, quantized linear layers, pointwise operators as fused kernels; masks, shared heads
     propagate_shapes  types checked by running each operator without data; views
     follow_rows       the size along which a batch may be split            (rows/: a rule for each operator)
     annotate_cost     flops and bytes of each node                        (cost_models/: costs -> seconds)

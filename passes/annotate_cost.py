@@ -28,6 +28,7 @@ from ir.sizes import Dim, at
 from passes.cost_models.dequantizing import dequantizing_cost
 from passes.cost_models.flops import FLOP_UNITS, FLOPS
 from passes.cost_models.higher_order import higher_order_cost
+from passes.cost_models.kernels import with_kernel_costs
 from passes.cost_models.profiling import Progress, profile
 from passes.cost_models.registered_flops import registered_flops
 from passes.cost_models.traffic import TRAFFIC, each_once
@@ -53,7 +54,7 @@ class AnnotateCost:
 
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
         source = smaller_source(graph)
-        graph = graph.map(lambda node: replace(node, cost=node_cost(node, source, graph.hints)))
+        graph = with_kernel_costs(graph.map(lambda node: replace(node, cost=node_cost(node, source, graph.hints))))
         if self.cost != CostSource.profiled:
             graph = replace(graph, notes=tuple(dict.fromkeys((*graph.notes, *_unknown(graph)))))
         return profile(graph, cluster, self.progress) if self.cost == CostSource.profiled else graph

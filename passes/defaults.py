@@ -11,6 +11,7 @@ from passes.cheap.mark_cheap import MarkCheap
 from passes.check_sizes import CheckSizes
 from passes.follow_rows import FollowRows
 from passes.fusing.fuse_attention import FuseAttention
+from passes.fusing.fuse_elementwise import FuseElementwise
 from passes.fusing.fuse_quantized import FuseQuantized
 from passes.fusing.share_heads import ShareHeads
 from passes.fusing.simplify_masks import SimplifyMasks
@@ -25,6 +26,7 @@ DEFAULT_PASSES: tuple[type[Any], ...] = (
     ShareHeads,
     FuseAttention,
     FuseQuantized,
+    FuseElementwise,
     PropagateShapes,
     FollowRows,
     AnnotateCost,

@@ -38,6 +38,24 @@ class FunctionPlan:
 
 
 @dataclass(frozen=True)
+class KernelPlan:
+    """A function of the file that runs as one kernel."""
+
+    name: str
+    parameters: tuple[str, ...]
+    body: tuple[Line, ...]
+
+    @property
+    def head(self) -> str:
+        return f"def {self.name}({', '.join(self.parameters)}):"
+
+    @cached_property
+    def height(self) -> int:
+        """About how many lines the function has, with its decorator."""
+        return 1 + height_of(self.head, 0) + height(self.body, 1)
+
+
+@dataclass(frozen=True)
 class ClassPlan:
     """A class: the stage itself, or a module that repeats in it."""
 

@@ -8,8 +8,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from codegen.lines.class_plan import ClassPlan, FunctionPlan
-from codegen.lines.forward import forward_lines
+from codegen.lines.class_plan import ClassPlan, FunctionPlan, KernelPlan
+from codegen.lines.forward import forward_lines, kernel_lines
 from codegen.lines.init import NUMBERED, base_class, helpers, init_lines
 from codegen.lines.line import Line, Store
 from codegen.lines.modules import Constructor, Contents
@@ -20,13 +20,17 @@ from codegen.lines.stage_file import StageFile
 from codegen.spelling.expressions import Expression, subject
 from codegen.spelling.paths import Paths
 from codegen.spelling.torch_modules import FROZEN, TorchModule
-from codegen.structure.program import Block, Loop, Statement, Use, inside, join, relative, walk
+from codegen.structure.kernels import kernels_in
+from codegen.structure.program import Block, Kernel, Loop, Statement, Use, inside, join, relative, walk
 from codegen.structure.reroll import Rerolled
-from ir.graph import State
+from ir.analysis.borders import word
+from ir.graph import Param, State, Value
+from ir.location import Frame
 
 PAGED, QUANTIZED = "paged_attention", "quantized_linear"  # functions, each in a module of its name beside stage files
+FUSED = "fused_kernel"  # a decorator in such a module
 DEQUANTIZING = "dequantize"  # a function that a stage file has itself
-_OWN = (PAGED, QUANTIZED, DEQUANTIZING, NUMBERED, FROZEN)
+_OWN = (PAGED, QUANTIZED, FUSED, DEQUANTIZING, NUMBERED, FROZEN)
 _TAKEN = (*_OWN, "read_weights", "read_piece", "rebuilt", "tensors", "RECEIVES", "SENDS", "nn", "Any")
 
 
@@ -60,6 +64,12 @@ def plan_classes(file: StageFile, program: Rerolled, known: KnownForwards | None
     return tuple(classes)
 
 
+def plan_kernels(file: StageFile, program: Rerolled) -> tuple[KernelPlan, ...]:
+    """The functions of the kernels that a file launches."""
+    planner = _ClassPlanner(file, program, KnownForwards())
+    return tuple(map(planner.kernel, planner.kernels))
+
+
 @dataclass(frozen=True)
 class _ClassPlanner:
     """Plans the classes of one file."""
@@ -70,12 +80,18 @@ class _ClassPlanner:
 
     @cached_property
     def names(self) -> Mapping[Block, str]:
-        return class_names(self.program.blocks, self.file.parts, [*_TAKEN, self.file.cls])
+        kernels = (kernel.name for kernel in self.kernels)
+        return class_names(self.program.blocks, self.file.parts, [*_TAKEN, *kernels, self.file.cls])
+
+    @cached_property
+    def kernels(self) -> list[Kernel]:
+        return kernels_in(self.program.bodies)
 
     @cached_property
     def scope(self) -> FileScope:
         file = self.file
-        reserved = frozenset({*self.names.values(), *_TAKEN, file.cls, *map(str, file.symbols)})
+        kernels = (kernel.name for kernel in self.kernels)
+        reserved = frozenset({*self.names.values(), *kernels, *_TAKEN, file.cls, *map(str, file.symbols)})
         known = _paths(file, self.program)
         sliced = _sliced(self.program, known)
         paths = replace(known, keyed=_keyed(known, file.torch_modules))
@@ -128,6 +144,23 @@ class _ClassPlanner:
         # torch.compile compiles it once for all layers
         decorator = "@torch.compiler.nested_compile_region()" if block in self.repeated else ""
         return FunctionPlan("forward", tuple(parameters), body, decorator)
+
+    def kernel(self, kernel: Kernel) -> KernelPlan:
+        """The function of a kernel, whose operators are written as such, be they those of modules of torch's own."""
+        scope = replace(self._scope(kernel.path), file=replace(self.scope, torch_modules={}))
+        names = [scope.names.give(v, self._parameter_names(v, kernel), set(kernel.inputs)) for v in kernel.inputs]
+        return KernelPlan(kernel.name, tuple(names), kernel_lines(scope, kernel))
+
+    def _parameter_names(self, value: Value, kernel: Kernel) -> Iterator[str]:
+        """Names for a parameter: of the module's tensor, of the first that the module is given, of the variable."""
+        if isinstance(value, Param):
+            yield value.fqns[0].rpartition(".")[2]
+        frame, maker = (kernel.calls[-1].where.frames or (Frame(""),))[-1], self.file.stage.graph.producer.get(value)
+        module = maker.where.module if maker else ""
+        if value is kernel.inputs[0] and not f"{module}.".startswith(f"{frame.module}."):
+            yield from frame.parameters[:1]
+        yield from (name for name in reversed(value.variables) if name)
+        yield word(module) if module else value.name.rstrip("_0123456789")
 
     def _lists(self, path: str) -> Hashable:
         """The lists in the module `path`, and how they are written."""

@@ -7,11 +7,11 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from codegen.lines.class_plan import ClassPlan
-from codegen.lines.classes import DEQUANTIZING, KnownForwards, plan_classes, uses
+from codegen.lines.class_plan import ClassPlan, KernelPlan
+from codegen.lines.classes import DEQUANTIZING, KnownForwards, plan_classes, plan_kernels, uses
 from codegen.lines.stage_file import StageFile
 from codegen.structure.likeness import Likeness, without_digits
-from codegen.structure.program import Loop, Statement, Use, walk
+from codegen.structure.program import Launch, Loop, Statement, Use, walk
 from codegen.structure.reroll import Repeats, Rerolled
 from ir.checkpoint.quantized.scaled_operator import is_dequantized
 from ir.graph import Call
@@ -30,6 +30,7 @@ class FilePlan:
     file: StageFile
     program: Rerolled
     classes: tuple[ClassPlan, ...]
+    kernels: tuple[KernelPlan, ...]
     opened: frozenset[str]  # the modules that are classes for the length of functions
 
     @cached_property
@@ -39,7 +40,7 @@ class FilePlan:
     @cached_property
     def height(self) -> int:
         """About how many lines the file has."""
-        return AROUND + sum(cls.height + 2 for cls in self.classes)
+        return AROUND + sum(plan.height + 2 for plan in (*self.classes, *self.kernels))
 
     @property
     def helpers(self) -> frozenset[str]:
@@ -51,7 +52,7 @@ class FilePlan:
     @property
     def same_lines(self) -> Mapping[Call, Call]:
         """Calls that one line stands for, each with the one that the line is planned for."""
-        known: dict[Call, Call] = {}
+        known: dict[Call, Call] = dict(pair for body in self.program.bodies for pair in _in_launches(body))
         for body in (*(b.body for b in self.program.blocks), self.program.body):  # inner functions first
             for call, stands_for in _stood_for(body):
                 known[call] = known.get(stands_for, stands_for)
@@ -136,7 +137,8 @@ def _with_classes(
     """A plan with `opened` as classes and without `closed`, and the modules to open for functions that are too long."""
     program = repeats.rolled(opened, closed - opened)
     classes = plan_classes(file, program, known)
-    return FilePlan(file, program, classes, opened), frozenset(_to_open(classes, program) - opened)
+    kernels = plan_kernels(file, program)
+    return FilePlan(file, program, classes, kernels, opened), frozenset(_to_open(classes, program) - opened)
 
 
 def _single(program: Rerolled) -> list[str]:
@@ -163,7 +165,16 @@ def _stood_for(body: Sequence[Statement]) -> Iterator[tuple[Call, Call]]:
             pairs = zip(turn, loop.body, strict=True)
             yield from ((a, b) for a, b in pairs if isinstance(a, Call) and isinstance(b, Call))
             yield from _in_uses(turn)
+            yield from _in_launches(turn)
     yield from _in_uses(body)
+
+
+def _in_launches(body: Sequence[Statement]) -> Iterator[tuple[Call, Call]]:
+    """Calls of launches, each with that of the kernel's function."""
+    for launch in walk(body):
+        if isinstance(launch, Launch):
+            pairs = zip(launch.calls, launch.kernel.calls, strict=True)
+            yield from ((call, shown) for call, shown in pairs if call is not shown)
 
 
 def _in_uses(body: Sequence[Statement]) -> Iterator[tuple[Call, Call]]:

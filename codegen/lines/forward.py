@@ -28,6 +28,8 @@ from codegen.spelling.opaque_modules import returns_container
 from codegen.structure.program import (
     Carried,
     Collected,
+    Kernel,
+    Launch,
     Loop,
     Statement,
     Steps,
@@ -62,6 +64,12 @@ def forward_lines(
     if as_tuple:
         lines += [*_bound_to_names(scope, outputs), Return((Tuple(tuple(Variable(v.name) for v in outputs)),))]
     return with_comments(lines, scope.path)
+
+
+def kernel_lines(scope: Scope, kernel: Kernel) -> tuple[Line, ...]:
+    """The lines of the function of a kernel, whose parameters `scope` knows by name."""
+    planner = _BodyPlanner(calls_in_modules(kernel.calls, kernel.path), frozenset(kernel.inputs), 1 << 62)
+    return planner.lines(kernel.calls, scope, kernel.outputs, returns=True)
 
 
 def _bound_to_names(scope: Scope, outputs: Sequence[Value]) -> Iterator[Bind]:
@@ -194,8 +202,9 @@ class _BodyPlanner:
 
 def _makes_all(root: Root, kept: Sequence[Value]) -> bool:
     """Whether a statement makes all that a function returns."""
-    plain = isinstance(root.statement, Use) or (isinstance(root.statement, Call) and is_operation(root.statement))
-    return plain and results(root.statement) == tuple(kept)
+    statement = root.statement
+    plain = isinstance(statement, (Use, Launch)) or (isinstance(statement, Call) and is_operation(statement))
+    return plain and results(statement) == tuple(kept)
 
 
 # ---- statements

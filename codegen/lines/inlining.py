@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 from codegen.spelling.operators import ATOM, Text, spelled
-from codegen.structure.program import Loop, Statement, Update, Use, is_random, operands, relative, results, walk
+from codegen.structure.program import Launch, Loop, Statement, Update, Use, is_random, operands, relative, results, walk
 from ir.graph import Call, Constant, Param, State, Value, is_whole
 from ir.location import Frame
 from ir.operators.facts import Elements, rearrangement
@@ -121,7 +121,7 @@ def _place_of_inner(root: Root, roots: list[Root], uses: Counter[Value]) -> int:
 
 def _fits(inner: Root, value: Value, outer: Root) -> bool:
     statement = inner.statement
-    if not isinstance(statement, (Call, Use)) or results(statement) != (value,):
+    if not isinstance(statement, (Call, Use, Launch)) or results(statement) != (value,):
         return False
     if isinstance(statement, Call) and (statement.unpacks or is_random(statement) or is_whole(statement)):
         return False
@@ -166,6 +166,8 @@ def width(statement: Statement, path: str) -> int:
             return shown + (len(relative(statement.where.module, path)) if stored else 0)
         case Use():
             return len(relative(statement.path, path)) + 10 + 10 * len(statement.args)
+        case Launch():
+            return len(statement.kernel.name) + 10 * len(statement.args)
     return 0
 
 
@@ -190,6 +192,8 @@ def frames_of(statement: Statement, path: str) -> tuple[Frame, ...]:
     match statement:
         case Call():
             frames = statement.where.frames
+        case Launch():
+            frames = statement.calls[-1].where.frames
         case Use():
             frames = before(statement.calls[0].where.frames, statement.path)
         case _:

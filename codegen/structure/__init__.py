@@ -9,6 +9,7 @@ In the order in which a stage meets them:
     forms            equal regions have equal numbers
     shared_classes   one class for regions that differ in which arguments are the same
     partial_modules  modules of which the stage runs only a part
+    kernels          nodes that are one kernel become the call of a function
     loops            repeats in a row of statements become loops
     likeness         stages that differ in the numbers of their layers alone
 """

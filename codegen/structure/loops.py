@@ -14,6 +14,7 @@ from codegen.structure.program import (
     Carried,
     Collected,
     Each,
+    Launch,
     Loop,
     Simple,
     Statement,
@@ -74,6 +75,8 @@ class _Search:
     def _key(self, statement: Simple) -> tuple[Any, ...]:
         if isinstance(statement, Use):
             return id(statement.block), len(statement.args), "use"
+        if isinstance(statement, Launch):
+            return id(statement.kernel), tuple(map(type, statement.args)), "launch"
         return self.number(statement), tuple(isinstance(v, Value) and type(v) for v in operands(statement))
 
     @cached_property
@@ -319,6 +322,8 @@ def _module(statement: Simple) -> str:
             return statement.path
         case Call():
             return statement.where.module
+        case Launch():
+            return statement.calls[-1].where.module
     return ""
 
 

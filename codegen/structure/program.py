@@ -1,4 +1,4 @@
-"""Statements of a stage as data: operators, updates of state, calls of classes, and loops."""
+"""Statements of a stage as data: operators, updates of state, calls of classes and of kernels, and loops."""
 
 from __future__ import annotations
 
@@ -42,6 +42,27 @@ class Use:
     args: tuple[Value, ...]
     results: tuple[Value, ...]
     calls: tuple[Call, ...]  # what it stands for, one for each of the block's
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A function of the stage file that runs as one kernel: the operators of its first launch."""
+
+    name: str
+    path: str  # of the module in which that is
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """A call of a kernel."""
+
+    kernel: Kernel
+    args: tuple[Value, ...]
+    results: tuple[Value, ...]
+    calls: tuple[Call, ...]  # what it stands for, one for each of the kernel's
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +121,7 @@ class Loop:
         return (*finals, *(v for c in self.collected for v in c.values))
 
 
-Simple: TypeAlias = Call | Update | Use
+Simple: TypeAlias = Call | Update | Use | Launch
 Statement: TypeAlias = Simple | Loop
 
 
@@ -111,7 +132,7 @@ def operands(statement: Statement) -> tuple[Value, ...]:
             return statement.operands
         case Update():
             return (statement.value,)
-        case Use():
+        case Use() | Launch():
             return statement.args
         case Loop():
             inner = {v for s in statement.body for v in results(s)}
@@ -131,7 +152,7 @@ def reading(statement: Simple, values: Sequence[Value]) -> Simple:
     match statement:
         case Update():
             return replace(statement, value=values[0])
-        case Use():
+        case Use() | Launch():
             return replace(statement, args=tuple(values))
         case Call():
             leaves, spec = tree_flatten((statement.args, dict(statement.kwargs)))
@@ -147,7 +168,7 @@ def calls_of(statement: Statement) -> tuple[Call, ...]:
             return (statement,)
         case Update():
             return ()
-        case Use():
+        case Use() | Launch():
             return statement.calls
         case Loop():
             return tuple(call for turn in statement.turns for s in turn for call in calls_of(s))

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from codegen.structure.forms import Forms
 from codegen.structure.hoisting import hoisted
+from codegen.structure.kernels import Kernels
 from codegen.structure.loops import roll
 from codegen.structure.program import Block, Simple, Statement, Use, inside, join, relative
 from codegen.structure.regions import Region, regions
@@ -61,6 +62,7 @@ class Repeats:
     root: Region
     forms: Forms
     classes: Classes
+    kernels: Kernels
     known: _Known = field(default_factory=dict)  # blocks of earlier choices of classes
 
     @classmethod
@@ -68,7 +70,8 @@ class Repeats:
         root, apart = hoisted(regions(graph), graph, fqns)
         forms = Forms(graph, fqns)
         forms.number(root)
-        return cls(graph, fqns, root, forms, shared(_possible(root, forms, fqns, apart), forms, graph))
+        classes = shared(_possible(root, forms, fqns, apart), forms, graph)
+        return cls(graph, fqns, root, forms, classes, Kernels(forms.of_action))
 
     def rolled(self, opened: AbstractSet[str], closed: AbstractSet[str]) -> Rerolled:
         """The stage with the classes that repeat but those in `closed`, and those in `opened`."""
@@ -76,8 +79,9 @@ class Repeats:
         counts = Counter(number.values())
         wanted = {n for r, n in number.items() if r.path in opened or (counts[n] > 1 and _pays(r))}
         wanted -= {n for r, n in number.items() if r.path in closed}
-        roller = _Roller(self.graph, self.fqns, self.forms, self.classes, wanted, self.known)
-        body = roll(roller.flat(self.root), set(self.graph.outputs), self.fqns, self.forms.of_action)
+        roller = _Roller(self.graph, self.fqns, self.forms, self.classes, self.kernels, wanted, self.known)
+        statements = self.kernels.launched(roller.flat(self.root), set(self.graph.kept), "")
+        body = roll(statements, set(self.graph.outputs), self.fqns, self.forms.of_action)
         inlined: dict[Block | None, tuple[Region, ...]] = {None: tuple(roller.inlined(self.root))}
         inlined |= {b: tuple(roller.inlined(r)) for b, r in roller.regions.items()}
         return Rerolled(body, tuple(roller.blocks.values()), inlined)
@@ -136,6 +140,7 @@ class _Roller:
     fqns: Mapping[Value, str]
     forms: Forms
     classes: Classes
+    kernels: Kernels
     wanted: AbstractSet[int]  # the numbers of the classes that are made
     known: _Known
     blocks: dict[int, Block] = field(default_factory=dict)
@@ -181,7 +186,8 @@ class _Roller:
 
     def _made(self, region: Region) -> tuple[Block, tuple[int, ...]]:
         """The block of a region, and the numbers of those that it calls, in their order."""
-        border, statements = self.forms.border(region), self.flat(region)
+        border = self.forms.border(region)
+        statements = self.kernels.launched(self.flat(region), set(border.outputs), region.path)
         held = {v: fqn for v, fqn in self.fqns.items() if inside(region.path, fqn)}
         body = roll(statements, set(border.outputs), held, self.forms.of_action)
         cls = self.graph.modules.get(region.path, "Part")

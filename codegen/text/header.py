@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
-from codegen.lines.classes import PAGED, QUANTIZED
+from codegen.lines.classes import FUSED, PAGED, QUANTIZED
 from codegen.lines.line import LINE_LENGTH
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.literals import shape_source
@@ -45,7 +45,8 @@ def _imports(file: StageFile, linked: bool, body: str) -> Iterator[str]:
     yield from sorted(own, key=lambda line: (line.startswith("from"), line))
     yield from ("", "import torch", "from torch import nn")
     yield from ["from torch.nn import functional as F"] * ("F" in read)
-    yield from (line for name in (PAGED, QUANTIZED) if name in read for line in ("", f"from {name} import {name}"))
+    beside = [f"from {name} import {name}" for name in (FUSED, PAGED, QUANTIZED) if name in read]
+    yield from ("", *beside) if beside else ()
     yield from file.opaque.imports()
     yield from _registering(file)
     yield from ["", "aten = torch.ops.aten"] * ("aten" in read)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from codegen.lines.classes import DEQUANTIZING, PAGED, QUANTIZED
+from codegen.lines.classes import DEQUANTIZING, FUSED, PAGED, QUANTIZED
 from codegen.lines.init import NUMBERED
 from codegen.lines.stage_file import StageFile
 from codegen.spelling.torch_modules import FROZEN
 from codegen.text.joined_files import joined_source
 from ir.checkpoint.quantized.scaled_operator import DEQUANTIZED_SOURCE
+from ir.fused import fused_kernel
+from ir.fused.kernel_nodes import is_fused
 from ir.paged import attention
 from ir.paged.paged_operator import is_paged
 from ir.quantized_linear import linear
@@ -44,5 +46,5 @@ HELPERS = {NUMBERED: _NUMBERED_MODULES, FROZEN: _FROZEN_BATCH_NORM, DEQUANTIZING
 
 def files_beside(file: StageFile) -> dict[str, str]:
     """The files that a stage file imports from its own folder: their names there, and their text."""
-    known = {PAGED: (is_paged, attention), QUANTIZED: (is_quantized_linear, linear)}
+    known = {PAGED: (is_paged, attention), QUANTIZED: (is_quantized_linear, linear), FUSED: (is_fused, fused_kernel)}
     return {f"{name}.py": joined_source(module) for name, (read, module) in known.items() if any(map(read, file.calls))}

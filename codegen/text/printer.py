@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from codegen.lines.class_plan import ClassPlan, FunctionPlan
+from codegen.lines.class_plan import ClassPlan, FunctionPlan, KernelPlan
+from codegen.lines.classes import FUSED
 from codegen.lines.line import INDENT, Def, For, Line, calls_in
 from codegen.spelling.expressions import source
 from ir.graph import Call
@@ -33,6 +34,13 @@ def class_rows(plan: ClassPlan) -> Iterator[SourceLine]:
     for i, function in enumerate(plan.functions):
         yield from [SourceLine("")] * (i > 0)
         yield from _function_rows(function)
+
+
+def kernel_rows(plan: KernelPlan) -> Iterator[SourceLine]:
+    """A function that runs as one kernel."""
+    yield SourceLine(f"@{FUSED}")
+    yield SourceLine(plan.head)
+    yield from line_rows(plan.body, 1)
 
 
 def _function_rows(function: FunctionPlan) -> Iterator[SourceLine]:

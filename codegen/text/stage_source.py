@@ -11,7 +11,7 @@ from codegen.lines.stage_file import StageFile
 from codegen.text.formatting import formatted
 from codegen.text.header import head, tables
 from codegen.text.helpers import HELPERS
-from codegen.text.printer import CallSite, SourceLine, class_rows, joined, text_rows
+from codegen.text.printer import CallSite, SourceLine, class_rows, joined, kernel_rows, text_rows
 from codegen.text.weight_reader import load_method, reader
 from ir.graph import Call, Node
 from ir.operators.higher_order import with_inner
@@ -84,6 +84,8 @@ def _body(plan: FilePlan) -> Iterator[SourceLine]:
             yield from text_rows(["", "", *HELPERS[name].splitlines()])
     if opaque.modules:
         yield from text_rows(["", "", *opaque.support(), "", *opaque.shared()])
+    for kernel in plan.kernels:
+        yield from (SourceLine(""), SourceLine(""), *kernel_rows(kernel))
     for block in reversed(blocks):
         yield from (SourceLine(""), SourceLine(""), *class_rows(block))
     yield from (SourceLine(""), SourceLine(""), *class_rows(stage), SourceLine(""))

@@ -136,6 +136,8 @@ def _said(node: Node) -> Iterator[str]:
         yield f"group={node.group}"
     if node.cheap:
         yield "cheap"
+    if node.kernel:
+        yield f"kernel={node.kernel}"
 
 
 def _facts(graph: Graph) -> Iterator[str]:

@@ -10,6 +10,7 @@ In the order in which a cost meets them:
     dequantizing      cost of a weight that is computed from codes and scales
     higher_order      costs of cond, loops and flex_attention from those of the functions that they run
     registered_flops  formulas of flops that were registered for operators from outside torch
+    kernels      costs of nodes that are one kernel
     steps        time of a decoder's steps beside their operators
     predictions  seconds and bytes of a graph's nodes and transfers at some sizes, and on average over a workload
 """

@@ -19,6 +19,7 @@ from ir.machine.host import device_here
 from ir.sizes import TensorType
 from passes.cost_models.predictions import Predictions
 from passes.cost_models.stopwatch import Operands, Stopwatch, stopwatch
+from passes.cost_models.traffic import each_once
 
 Key = tuple[Hashable, ...]
 Progress = Callable[[str], object]
@@ -40,8 +41,17 @@ def profile(graph: Graph, cluster: Cluster, progress: Progress) -> Graph:
             run = _Run(graph, watch)
             for node, time in zip(graph.nodes, _reported(run.times(), graph, device, progress), strict=True):
                 if time is not None:
+                    time = _in_kernel(node, time, predicted)
                     measured[node] = (*measured.get(node, ()), Measured(kind, predicted.cost(node), time))
     return graph.map(lambda node: replace(node, measured=measured.get(node, ())))
+
+
+def _in_kernel(node: Node, time: Time, predicted: Predictions) -> Time:
+    """The part of a kernel's time that is a node's: of its time alone, the share of the bytes that it still moves."""
+    if not isinstance(node, Call) or not node.kernel:
+        return time
+    alone, cost = predicted.number(each_once(node, {})), predicted.cost(node)
+    return Time(time.device * float(cost.bytes) / alone, time.host * cost.launches)
 
 
 def _dtype(graph: Graph, predicted: Predictions) -> torch.dtype:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 
 from codegen.lines.inlining import Root, is_form
-from codegen.structure.program import Statement, Use, operands, results
+from codegen.structure.program import Launch, Statement, Use, operands, results
 from ir.analysis.borders import noun, word
 from ir.graph import Call, State, Value
 from ir.location import Frame
@@ -105,6 +105,8 @@ class NameHints:
         match root.statement:
             case Use() as use:
                 return word(use.path)
+            case Launch() as launch:
+                return launch.kernel.name
             case Call() as call:
                 subject = _subject(call, root)
                 return noun(subject if isinstance(subject, Call) and not subject.operands else call)
@@ -142,7 +144,9 @@ def _variables(root: Root, value: Value) -> tuple[list[str], ...]:
 
 
 def _frames(statement: Statement) -> tuple[Frame, ...]:
-    call = statement.calls[0] if isinstance(statement, Use) else statement
+    call = statement
+    if isinstance(statement, (Use, Launch)):
+        call = statement.calls[0 if isinstance(statement, Use) else -1]
     return call.where.frames if isinstance(call, Call) else ()
 
 

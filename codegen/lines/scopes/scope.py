@@ -19,7 +19,7 @@ from codegen.spelling.expressions import (
     Variable,
 )
 from codegen.spelling.torch_modules import input_of, torch_module
-from codegen.structure.program import Statement, Steps, Update, Use, operands, walk
+from codegen.structure.program import Launch, Statement, Steps, Update, Use, operands, walk
 from ir.graph import Call, Value, is_whole, opaque_of
 from ir.operators.higher_order import Body, HigherOrder, is_higher_order
 
@@ -71,6 +71,8 @@ class Scope:
             case Use():
                 sizes = tuple((str(s), str(s)) for s in self.file.missing(statement.block))
                 return Invocation(self.reach(statement.path), tuple(map(operand, statement.args)), sizes, statement)
+            case Launch():
+                return Invocation(Variable(statement.kernel.name), tuple(map(operand, statement.args)))
             case Update():
                 state = self.reach(self.file.fqns[statement.state])
                 return Invocation(Attribute(state, "copy_"), (operand(statement.value),))

@@ -11,10 +11,11 @@ import pytest
 from ruff.__main__ import find_ruff_bin
 
 from codegen.text.joined_files import joined_source
+from ir.fused import fused_kernel
 from ir.paged import attention
 from ir.quantized_linear import column_order, linear
 
-BESIDE_STAGES = (attention, linear)
+BESIDE_STAGES = (attention, fused_kernel, linear)
 
 
 @pytest.mark.parametrize("module", BESIDE_STAGES)

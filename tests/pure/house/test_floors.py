@@ -53,6 +53,7 @@ FLOORS = {
 # What of others a file may import besides the standard library; the first pattern that fits it counts.
 OTHERS = {
     "ir/machine/cluster.py": ["torch", "tomli"],  # Python 3.10 has no tomllib
+    "ir/fused/fused_kernel.py": ["torch", "triton"],  # if it is installed
     "ir/paged/attention.py": ["torch", "triton"],  # if it is installed
     "ir/quantized_linear/languages.py": ["triton"],  # if it is installed
     "runtime/stage/linear/few_rows.py": ["torch", "triton"],  # if it is installed

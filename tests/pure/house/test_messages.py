@@ -27,6 +27,7 @@ UNSEEN = {
     "Unspeakable": "caught: the artifact then says why it cannot be cut again",
     "LookupError": "caught: the message that names the graph has it",
     "NoFit": "caught: the message that names the tensors of an adapter and the weight has it",
+    "NoKernel": "caught: the function then runs as it is",
     "NotWhole": "caught: the module around it is kept whole in its place",
 }
 """Classes of errors that no user sees, and why."""

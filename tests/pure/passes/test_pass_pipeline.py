@@ -56,7 +56,7 @@ def test_a_pass_that_is_not_there() -> None:
 
 def test_the_first_passes_alone() -> None:
     pipeline = PassPipeline(default_passes()).until("annotate-cost")
-    first = ["simplify-masks", "share-heads", "fuse-attention", "fuse-quantized"]
+    first = ["simplify-masks", "share-heads", "fuse-attention", "fuse-quantized", "fuse-elementwise"]
     assert [p.name for p in pipeline.passes] == [*first, "propagate-shapes", "follow-rows", "annotate-cost"]
 
 
@@ -64,7 +64,7 @@ def test_a_step_for_each_pass() -> None:
     steps = list(PassPipeline(default_passes()).run(captured("long skips"), machine(2)))
     assert [step.name for step in steps] == [p.name for p in DEFAULT_PASSES]
     assert all(step.seconds >= 0 for step in steps)
-    assert [len(step.graph.placement) for step in steps] == [1] * 9 + [2] * 4
+    assert [len(step.graph.placement) for step in steps] == [1] * 10 + [2] * 4
 
 
 def test_passes_do_not_change_the_graph_that_they_are_given() -> None:

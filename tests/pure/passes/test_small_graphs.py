@@ -79,6 +79,18 @@ class Stored(nn.Module):
         return self.layer(x)
 
 
+class Activated(nn.Module):
+    """An activation and two products are one kernel, as nothing else reads what is between; a sum is one by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.silu(self.layer(x)) * x * 0.5
+        return self.layer(y) + y
+
+
 class Rows(nn.Module):
     """A transposition copies nothing, a sum makes a new tensor, and its rows are views again."""
 
@@ -199,6 +211,7 @@ SMALL = {
     ),
     "fuse-attention": Small(Pages, torch.ones(1, 1, 2, 8), {}, by_hand=pooled),
     "fuse-quantized": Small(Stored, ROWS, BATCH, by_hand=of_texts, machine=read_cluster("h200x1")),
+    "fuse-elementwise": Small(Activated, ROWS, BATCH, machine=read_cluster("h200x1")),
     "propagate-shapes": Small(Rows, torch.ones(3, 2), {}),
     "follow-rows": Small(Scores, ROWS, BATCH),
     "annotate-cost": Small(Layer, ROWS, BATCH, COSTED[:1]),

@@ -1,0 +1,150 @@
+"""Functions of pointwise operators that run as one kernel on GPUs, with the bits of torch's own kernels.
+
+A function is plain torch, and runs as it is on CPUs, under torch.compile, where gradients are taken, without Triton,
+and where its kernel has other bits.
+"""
+
+# pyright: reportMissingImports=false, reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
+
+import linecache
+import warnings
+from functools import wraps
+from threading import Lock
+from typing import Any
+
+import torch
+
+from ir.fused.checked_bits import drawn_like, same_bits
+from ir.fused.kernel_source import kernel_for
+from ir.fused.recorded import NoKernel, steps_of
+
+try:
+    import triton
+    import triton.language as tl
+    from triton.language.extra import libdevice
+except ImportError:  # builds of torch for CPUs come without it
+    triton = tl = libdevice = None
+
+MOST_KERNELS = 16  # of a function, each of which takes the compiler a moment: for as many widths of rows, for example
+MOST_LAUNCHES = 4096  # of a function, which are remembered: for as many sizes of batches
+COMPILING = Lock()
+KERNELS = {}  # compiled ones by device, source and dtypes; None of those with other bits than their function
+
+
+def fused_kernel(function) -> Any:
+    """A function of tensors that is one kernel on GPUs, from its first call with each layout of arguments on."""
+    launches, sources = {}, set()
+
+    @wraps(function)
+    def run(*tensors):
+        if runs_as_written(tensors):
+            return function(*tensors)
+        key = (here(), *[(t.get_device(), t.dtype, t.shape, t.stride(), type(t)) for t in tensors])
+        launch = launches.get(key)
+        if launch is None:
+            if torch._C._cuda_isCurrentStreamCapturing():  # which no kernel can be compared in
+                return function(*tensors)
+            if len(launches) >= MOST_LAUNCHES:
+                launches.clear()
+            launch = launches[key] = launch_for(function, tensors, sources)
+        return launch(*tensors)
+
+    run.launches = launches
+    return run
+
+
+def runs_as_written(tensors):
+    """Whether no kernel can take the place of a function: torch follows what it does, or there are none."""
+    return (
+        torch.compiler.is_compiling()
+        or triton is None
+        or tensors[0].get_device() < 0
+        or torch.is_grad_enabled()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.is_autocast_enabled()
+    )
+
+
+def here():
+    """The number of the device that kernels are launched on."""
+    return triton.runtime.driver.active.get_current_device()
+
+
+def launch_for(function, tensors, sources):
+    """The launch of a kernel in place of a function, for arguments like `tensors`; the function where there is none."""
+    try:
+        return _checked_launch(function, tensors, sources)
+    except NoKernel:
+        return function
+    except Exception as e:  # of a compiler for kernels, say: results are right without it
+        warnings.warn(f"{function.__name__} runs as single kernels: {type(e).__name__}: {e}", stacklevel=3)
+        return function
+
+
+def _checked_launch(function, tensors, sources):
+    if any(t.get_device() != here() or type(t) not in (torch.Tensor, torch.nn.Parameter) for t in tensors):
+        raise NoKernel("the arguments are not tensors of the current device")
+    if torch.version.hip is not None:
+        raise NoKernel("operators have other bits there")
+    formula = steps_of(function, tensors)
+    kernel = kernel_for(formula, tensors)
+    key = here(), kernel.source, *[t.dtype for t in tensors]
+    sources.add(key)
+    if len(sources) > MOST_KERNELS:
+        raise NoKernel("it has many kernels already")
+    with COMPILING:
+        if key not in KERNELS:
+            KERNELS[key] = None
+            compiled = _compiled(kernel, formula, tensors)
+            launch = _launch(function, formula, kernel, compiled, tensors)
+            if all(_agree(launch, function, some) for some in (tensors, *drawn_like(tensors))):
+                KERNELS[key] = compiled
+    if KERNELS[key] is None:
+        raise NoKernel("its bits are not those of torch")
+    return _launch(function, formula, kernel, KERNELS[key], tensors)
+
+
+def _agree(launch, function, tensors):
+    found, expected = launch(*tensors), function(*tensors)
+    return same_bits(*(made if isinstance(made, tuple) else (made,) for made in (found, expected)))
+
+
+def _compiled(kernel, formula, tensors):
+    """The compiled kernel.  Numbers are all the same to the compiler, so that it compiles once for all of them."""
+    name = f"<a fused kernel {len(linecache.cache)}>"
+    linecache.cache[name] = len(kernel.source), None, kernel.source.splitlines(keepends=True), name
+    names = {"tl": tl, "libdevice": libdevice}
+    exec(compile(kernel.source, name, "exec"), names)
+    numbers = names["fused"].__code__.co_varnames[formula.inputs + len(formula.returned) :][: len(kernel.numbers)]
+    jitted = triton.jit(names["fused"], do_not_specialize=numbers)
+    aligned = [t.new_empty(1) for t in tensors]
+    made = [tensors[0].new_empty(1, dtype=dtype) for dtype in _dtypes(formula)]
+    options = {"num_warps": kernel.warps, "enable_fp_fusion": False}  # a product and a sum are rounded apart
+    return jitted.warmup(*aligned, *made, *kernel.numbers, grid=(1,), **options)
+
+
+def _dtypes(formula):
+    return [formula.steps[index - formula.inputs].dtype for index in formula.returned]
+
+
+def _launch(function, formula, kernel, compiled, tensors):
+    """The launch of a kernel for arguments of one layout."""
+    compiled._init_handles()
+    results = [(formula.shape, formula.stride, dtype) for dtype in _dtypes(formula)]
+    device, number, programs, numbers = tensors[0].device, here(), kernel.programs, kernel.numbers
+    stream_of, start = triton.runtime.driver.active.get_current_stream, compiled.run
+    handle, packed = compiled.function, compiled.packed_metadata
+
+    def launch(*tensors):
+        addresses = [t.data_ptr() for t in tensors]
+        for address in addresses:
+            if address % 16:  # which the kernel takes for granted
+                return function(*tensors)
+        made = [torch.empty_strided(shape, stride, dtype=dtype, device=device) for shape, stride, dtype in results]
+        addresses += [t.data_ptr() for t in made]
+        start(programs, 1, 1, stream_of(number), handle, packed, None, None, None, *addresses, *numbers)
+        return made[0] if len(made) == 1 else tuple(made)
+
+    return launch

@@ -1,0 +1,167 @@
+"""The operators that a function of pointwise operators runs, recorded from a run without data."""
+
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+@dataclass(frozen=True)
+class RecordedStep:
+    """One operator: its name here, its operands, and the type of its result.
+
+    An operand is a number, or the place of a tensor: those of the inputs come first, then those of the steps.
+    """
+
+    name: str
+    operands: tuple[object, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    start: int = 0  # of a slice
+
+
+@dataclass(frozen=True)
+class TensorAt:
+    """The place of a tensor among the inputs of a function and the results of its steps."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class FunctionSteps:
+    """The steps of a function, the places of what it returns, and the shapes and strides of that."""
+
+    inputs: int
+    steps: tuple[RecordedStep, ...]
+    returned: tuple[int, ...]
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class NoKernel(Exception):
+    """The reason why a function has no kernel for its arguments."""
+
+
+FLOATS = {torch.float32: "tl.float32", torch.bfloat16: "tl.bfloat16", torch.float16: "tl.float16"}
+POINTWISE = {
+    "add.Tensor": "add",
+    "sub.Tensor": "sub",
+    "rsub.Scalar": "rsub",
+    "mul.Tensor": "mul",
+    "div.Tensor": "div",
+    "neg.default": "neg",
+    "pow.Tensor_Scalar": "square",
+    "rsqrt.default": "rsqrt",
+    "sqrt.default": "sqrt",
+    "reciprocal.default": "reciprocal",
+    "exp.default": "exp",
+    "sigmoid.default": "sigmoid",
+    "silu.default": "silu",
+    "relu.default": "relu",
+    "gelu.default": "gelu",
+    "_to_copy.default": "to",
+}
+
+
+def steps_of(function, tensors):
+    """The formula of a function for arguments like `tensors`.  Raises NoKernel where it has none."""
+    with torch.inference_mode(False), torch.no_grad():  # in inference mode, operators are not taken apart
+        like = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta") for t in tensors]
+        with _Recorder(like) as recorder:
+            made = function(*like)
+    made = made if isinstance(made, tuple) else (made,)
+    kinds = {(tuple(t.shape), t.stride()) for t in made}
+    if len(kinds) > 1:
+        raise NoKernel("its results differ in their shapes or strides")
+    ((shape, stride),) = kinds
+    returned = tuple(recorder.place(t).index for t in made)
+    if min(returned) < len(tensors):
+        raise NoKernel("it returns an argument")
+    return FunctionSteps(len(tensors), tuple(recorder.steps), returned, shape, stride)
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, tensors):
+        super().__init__()
+        self.alive = []  # so that no id is used again
+        self.count, self.places, self.steps = 0, {}, []
+        for tensor in tensors:
+            self.add(tensor)
+
+    def add(self, tensor):
+        if tensor.dtype not in FLOATS or not tensor.dim():
+            raise NoKernel(f"a tensor is {tensor.dtype} of {tensor.dim()} dimensions")
+        self.known_as(tensor, TensorAt(self.count))
+        self.count += 1
+
+    def known_as(self, tensor, place):
+        self.alive.append(tensor)
+        self.places[id(tensor)] = place
+
+    def place(self, tensor):
+        return self.places[id(tensor)]
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        name = str(func).removeprefix("aten.")
+        if name in ("alias.default", "detach.default"):
+            self.known_as(out, self.place(args[0]))
+            return out
+        step = self.step(name, args, kwargs or {}, out)
+        self.add(out)
+        self.steps.append(step)
+        return out
+
+    def step(self, name, args, kwargs, out):
+        first, *others = args
+        if name == "cat.default":
+            tensors, dim = first, others[0] if others else kwargs.get("dim", 0)
+            return self.along_columns("cat", tensors, dim, out)
+        if name == "slice.Tensor":
+            dim, start, _, by = (*others, *(0, None, None, 1)[len(others) :])
+            if by != 1:
+                raise NoKernel("a slice takes steps")
+            start = start or 0
+            return self.along_columns("slice", [first], dim, out, start + first.shape[-1] * (start < 0))
+        if name == "mean.dim":
+            dims, keepdim = [d % first.dim() for d in others[0]], others[1:] == [True]
+            if dims != [first.dim() - 1] or not keepdim or kwargs or first.dtype != torch.float32:
+                raise NoKernel("a mean is not that of rows of float32")
+            if first.stride(-1) != 1:
+                raise NoKernel("a mean is of numbers that do not lie one after the other")
+            return self.result("mean", [first], out)
+        if name not in POINTWISE:
+            raise NoKernel(f"it runs {name}")
+        return self.result(POINTWISE[name], self.pointwise(name, args, kwargs, out), out)
+
+    def pointwise(self, name, args, kwargs, out):
+        """The operands of a pointwise operator."""
+        first, *others = args
+        if name == "_to_copy.default":
+            if kwargs.keys() - {"dtype"}:
+                raise NoKernel("a cast changes more than the dtype")
+            return [first]
+        if name == "gelu.default":
+            if kwargs != {"approximate": "tanh"}:
+                raise NoKernel("torch's gelu has other bits")
+            return [first]
+        if name == "pow.Tensor_Scalar":
+            if others != [2]:
+                raise NoKernel("a power is no square")
+            return [first]
+        if kwargs or (name == "rsub.Scalar" and len(others) > 1):
+            raise NoKernel(f"{name} has options")
+        return [first, *others]
+
+    def along_columns(self, name, tensors, dim, out, start=0):
+        if dim % out.dim() != out.dim() - 1 or any(t.dtype != out.dtype for t in tensors):
+            raise NoKernel(f"a {name} is not along the last dimension, or casts")
+        return self.result(name, tensors, out, start)
+
+    def result(self, name, operands, out, start=0):
+        for number in operands:
+            if not isinstance(number, torch.Tensor) and (isinstance(number, bool) or not isfinite(number)):
+                raise NoKernel("a number is not finite")
+        places = tuple(self.place(a) if isinstance(a, torch.Tensor) else float(a) for a in operands)
+        return RecordedStep(name, places, tuple(out.shape), out.dtype, start)

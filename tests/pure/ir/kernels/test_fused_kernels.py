@@ -1,0 +1,232 @@
+"""Functions that are one kernel on GPUs: as they run elsewhere, and the source of their kernels, run by torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import ir.fused.fused_kernel
+from ir.fused.checked_bits import drawn_like, same_bits
+from ir.fused.kernel_source import kernel_for
+from ir.fused.recorded import NoKernel, steps_of
+from ir.fused.row_sums import threads_of_row
+from tests.support.files_beside import as_in_an_artifact
+from tests.support.fused_functions import FUNCTIONS, cases, gated, normalized, rotated, tensors
+from tests.support.kernels_in_torch import run_in_torch
+
+fused_kernel = as_in_an_artifact(ir.fused.fused_kernel).fused_kernel
+ROUNDED = ("normalized", "summed", "gated", "exp", "sigmoid", "silu", "gelu", "mean", "rsqrt", "div")
+"""Functions that torch's kernels for CPUs round otherwise."""
+
+
+def in_torch(function: Callable[..., Any], given: list[Tensor]) -> list[Tensor]:
+    """The results of a function's kernel, run by torch."""
+    formula = steps_of(function, given)
+    dtypes = [formula.steps[i - formula.inputs].dtype for i in formula.returned]
+    made = [torch.empty_strided(formula.shape, formula.stride, dtype=dtype) for dtype in dtypes]
+    run_in_torch(kernel_for(formula, given), given, made)
+    return made
+
+
+@pytest.mark.parametrize(("name", "layout", "dtype"), cases((torch.bfloat16, torch.float32)))
+def test_a_kernel_computes_what_its_function_does(name: str, layout: str, dtype: torch.dtype) -> None:
+    given = tensors(name, layout, dtype)
+    made, expected = in_torch(FUNCTIONS[name], given), FUNCTIONS[name](*given)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    assert [(t.shape, t.stride(), t.dtype) for t in made] == [(t.shape, t.stride(), t.dtype) for t in expected]
+    for a, b in zip(made, expected, strict=True):
+        torch.testing.assert_close(a, b, equal_nan=True)
+        if not name.startswith(ROUNDED):
+            assert same_bits([a], [b])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 40])
+@pytest.mark.parametrize("columns", [128, 132, 896, 3000, 8192, 14336])
+def test_a_mean_of_rows(rows: int, columns: int) -> None:
+    x = torch.randn(rows, columns)
+    (made,) = in_torch(lambda x: x - x.mean(-1, keepdim=True), [x])
+    torch.testing.assert_close(made, x - x.mean(-1, keepdim=True))
+
+
+def test_more_threads_add_up_a_row_where_there_are_fewer_rows() -> None:
+    assert [threads_of_row(rows, 4096)[0] for rows in (1, 2, 4, 8, 16, 4096)] == [512, 256, 128, 64, 32, 32]
+    assert threads_of_row(4, 256) == (64, 1)
+    assert [threads_of_row(rows, 8192) for rows in (2, 8, 2048)] == [(256, 2), (64, 8), (32, 16)]
+
+
+def test_elsewhere_a_function_runs_as_it_is() -> None:
+    given = [t.requires_grad_() for t in tensors("normalized", "rows", torch.float32)]
+    function = fused_kernel(normalized)
+    assert same_bits([function(*given)], [normalized(*given)])
+    found = torch.autograd.grad(function(*given).sum(), given)
+    assert same_bits(found, torch.autograd.grad(normalized(*given).sum(), given))
+    assert not function.launches
+
+
+def test_torch_compile_sees_the_operators() -> None:
+    given = tensors("rotated", "heads", torch.float32)
+    compiled = torch.compile(fused_kernel(rotated), fullgraph=True, backend="eager")
+    assert torch.equal(compiled(*given), rotated(*given))
+
+
+def test_a_function_is_exported_as_its_operators() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return fused_kernel(F.silu)(x) * 2
+
+    exported = torch.export.export(Model(), (torch.ones(3),))
+    assert [str(n.target) for n in exported.graph.nodes if n.op == "call_function"] == [
+        "aten.silu.default",
+        "aten.mul.Tensor",
+    ]
+
+
+REFUSED: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
+    "it runs cos.default": (lambda x: x.cos(), (torch.ones(2, 4),)),
+    "a tensor is torch.int64 of 1 dimensions": (lambda x: x + 1, (torch.ones(4, dtype=torch.int64),)),
+    "a tensor is torch.float32 of 0 dimensions": (lambda x: x + 1, (torch.tensor(1.0),)),
+    "its results differ in their shapes or strides": (lambda x: (x + 1, x[:, 1:] + 1), (torch.ones(2, 4),)),
+    "it returns an argument": (lambda x: x, (torch.ones(2, 4),)),
+    "a slice takes steps": (lambda x: x[:, ::2] + 1, (torch.ones(2, 4),)),
+    "a slice is not along the last dimension": (lambda x: x[1:] + 1, (torch.ones(2, 4),)),
+    "a mean is not that of rows of float32": (lambda x: x - x.mean(0, keepdim=True), (torch.ones(2, 128),)),
+    "a mean is of numbers that do not": (lambda x: x - x.mean(-1, keepdim=True), (torch.ones(128, 2).T,)),
+    "torch adds up these rows": (lambda x: x - x.mean(-1, keepdim=True), (torch.ones(2, 8190),)),
+    "torch's gelu has other bits": (F.gelu, (torch.ones(2, 4),)),
+    "a power is no square": (lambda x: x**3, (torch.ones(2, 4),)),
+    "sub.Tensor has options": (lambda x: torch.sub(x, x, alpha=2), (torch.ones(2, 4),)),
+    "a number is not finite": (lambda x: x + float("inf"), (torch.ones(2, 4),)),
+    "a number is too large": (lambda x: x / 0, (torch.ones(2, 4),)),
+    "the last dimension is not the innermost": (lambda x: x[:, :4] + 1, (torch.ones(8, 4).T,)),
+    "results have gaps": (lambda x: (x + 1)[:, :2], (torch.ones(2, 4),)),
+    "the columns of an argument": (lambda x, y: x + y, (torch.ones(2, 4), torch.ones(4, 2).T)),
+    "a result is the same in all columns": (lambda x: x + 1, (torch.ones(1, 1),)),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_has_no_kernel(why: str) -> None:
+    function, given = REFUSED[why]
+    with pytest.raises(NoKernel, match=re.escape(why)):
+        kernel_for(steps_of(function, given), given)
+
+
+def test_functions_are_recorded_in_inference_mode() -> None:
+    with torch.inference_mode():
+        formula = steps_of(normalized, tensors("normalized", "rows", torch.bfloat16))
+    assert [step.name for step in formula.steps] == ["to", "square", "mean", "add", "rsqrt", "mul", "to", "mul"]
+
+
+def test_drawn_numbers_have_the_layout_of_others() -> None:
+    given = [torch.ones(3, 1, 4).expand(3, 2, 4), torch.ones(4, 5, dtype=torch.bfloat16).T]
+    sets = list(drawn_like(given))
+    assert len(sets) > 3
+    for drawn in sets:
+        assert [(t.shape, t.stride(), t.dtype) for t in drawn] == [(t.shape, t.stride(), t.dtype) for t in given]
+    assert same_bits(next(drawn_like(given)), sets[0])
+
+
+def test_bits_tell_zeros_apart_and_not_what_is_no_number() -> None:
+    nothing = torch.tensor([float("nan"), 1.0])
+    assert same_bits([nothing], [-nothing.abs() * torch.tensor([1.0, -1.0])])
+    assert not same_bits([torch.zeros(1)], [-torch.zeros(1)])
+    assert not same_bits([torch.zeros(2, 1)], [torch.zeros(1, 2).T.contiguous().as_strided((2, 1), (1, 2))])
+
+
+NUMBERS = [1, 2, 3, 4, 5, 8, 16, 32, 64, 65, 127, 128, 256, 512, 1024, 1025, 2047, 2048, 2049, 4096, 6145, 8191]
+LOADS, WARP = [1, 2, 3, 2048, 2049, 4096, 6145], [1, 2, 3, 4, 5, 8, 16, 32, 64, 65, 127, 2048, 2049, 4096, 6145]
+MET = {
+    1: [1, 2048, 2049, 4096, 6145],
+    4: WARP,
+    64: sorted([64, 65, *LOADS]),
+    128: NUMBERS,
+    512: sorted([512, 1024, 1025, *WARP]),
+    1024: sorted([1024, 1025, *WARP]),
+    2048: [2048],
+    4096: [2048, 4096],
+}
+"""Of 2,048 rows `[8192]`, the numbers that torch on an H200 adds to the first one before, or as, it adds this one."""
+
+
+@pytest.mark.parametrize("last", MET)
+def test_the_order_of_a_sum(last: int) -> None:
+    """A number is lost beside a large one, and stays where the large one has been taken away before."""
+    x = torch.zeros(len(NUMBERS), 8192)
+    x[torch.arange(len(NUMBERS)), NUMBERS] = 1.0
+    x[:, 0], x[:, last] = 2.0**25, -(2.0**25)
+    (made,) = in_torch(lambda x: x * 0 + x.mean(-1, keepdim=True), [x])
+    assert [number for number, row in zip(NUMBERS, made, strict=True) if number == last or not row[0]] == MET[last]
+
+
+@pytest.fixture
+def by_torch(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The file of artifacts where torch runs the kernels, each for the dtypes that it was compiled for."""
+    module = as_in_an_artifact(ir.fused.fused_kernel)
+    driver = SimpleNamespace(active=SimpleNamespace(get_current_device=lambda: -1))
+    monkeypatch.setattr(module, "triton", SimpleNamespace(runtime=SimpleNamespace(driver=driver)))
+    monkeypatch.setattr(module, "_compiled", lambda kernel, formula, given: (kernel, [t.dtype for t in given]))
+
+    def launch(function: Any, formula: Any, kernel: Any, compiled: Any, given: list[Tensor]) -> Callable[..., Any]:
+        def run(*tensors: Tensor) -> Tensor:
+            assert compiled[0].source == kernel.source
+            assert compiled[1] == [t.dtype for t in tensors]
+            made = torch.empty_strided(formula.shape, formula.stride, dtype=formula.steps[-1].dtype)
+            run_in_torch(kernel, tensors, [made])
+            return made
+
+        return run
+
+    monkeypatch.setattr(module, "_launch", launch)
+    return module
+
+
+def test_a_kernel_is_compiled_for_each_dtype(by_torch: Any) -> None:
+    def cast(x: Tensor) -> Tensor:
+        return x.to(torch.bfloat16) * 2
+
+    sources: set[Any] = set()
+    for dtype in (torch.float32, torch.float16):
+        x = torch.randn(64).to(dtype)
+        launch = by_torch.launch_for(cast, [x], sources)
+        assert launch is not cast
+        assert torch.equal(launch(x), cast(x))
+    assert len({source for _, source, *_ in sources}) == 1  # which reads the same for both
+    assert len(sources) == len(by_torch.KERNELS) == 2
+    known = by_torch.launch_for(cast, [torch.randn(128)], sources)
+    assert known(torch.ones(128)).shape == (128,)
+    assert len(by_torch.KERNELS) == 2
+
+
+def test_a_kernel_with_other_bits_is_not_used(by_torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def negated(x: Tensor) -> Tensor:
+        return -x
+
+    monkeypatch.setitem(by_torch.EXPRESSIONS, "neg", "0.0 - {0}")  # of 0, it is 0
+    x = torch.ones(64)
+    assert by_torch.launch_for(negated, [x], set()) is negated
+    assert [*by_torch.KERNELS.values()] == [None]
+    assert by_torch.launch_for(negated, [x], set()) is negated
+
+
+def test_a_function_has_so_many_kernels(by_torch: Any) -> None:
+    sources: set[Any] = set()
+    given = [[torch.ones(2, n), torch.ones(2, 1)] for n in range(8, 8 + by_torch.MOST_KERNELS + 1)]
+    *launches, last = (by_torch.launch_for(torch.mul, some, sources) for some in given)
+    assert torch.mul not in launches
+    assert last is torch.mul
+
+
+def test_what_a_compiler_fails_at_is_told(by_torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: Any) -> None:
+        raise RuntimeError("no C compiler")
+
+    monkeypatch.setattr(by_torch, "_compiled", failing)
+    with pytest.warns(UserWarning, match="gated runs as single kernels: RuntimeError: no C compiler"):
+        assert by_torch.launch_for(gated, tensors("gated", "rows", torch.float32), set()) is gated
