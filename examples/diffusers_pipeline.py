@@ -43,8 +43,9 @@ def called(program: Any, method: Any, stages: Pipeline) -> Any:
         if lost := given.keys() - {*taken, *IGNORED}:
             raise ValueError(f"{argument} was compiled without {', '.join(lost)}")
         inputs = {n: given.get(n, tree.get("value")) for n, tree in taken.items()}
-        if "timestep" in inputs:  # a whole number in some schedules
-            inputs["timestep"] = torch.as_tensor(inputs["timestep"]).to(dtypes[f"{argument}_timestep"])
+        for n, dtype in ((n, dtypes.get(f"{argument}_{n}")) for n in inputs):
+            if n == "timestep" or (dtype is not None and isinstance(inputs[n], (int, float))):
+                inputs[n] = torch.as_tensor(inputs[n]).to(dtype)  # steps are whole numbers in some schedules
         of_program: dict[str, Any] = {argument: inputs}
         out = stages(**of_program)
         return out if given.get("return_dict", True) else out.to_tuple()
@@ -52,9 +53,12 @@ def called(program: Any, method: Any, stages: Pipeline) -> Any:
     return call
 
 
-def staged(folder: str, stages: Pipeline) -> Any:
-    """The pipeline of a folder whose models call stages, and hold no weights themselves."""
-    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+def staged(folder: str, stages: Pipeline, **loading: Any) -> Any:
+    """The pipeline of a folder whose models call stages, and hold no weights themselves.
+
+    `loading`: what `from_pretrained` is told, as `variant="fp16"`.
+    """
+    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True, **loading)
     programs = {argument_of(program): program for program in stages.manifest.programs}
     for name, model in pipeline.components.items():
         methods = {"forward": name, "decode": f"{name}_decode", "encode": f"{name}_encode"}

@@ -77,4 +77,5 @@ def _is_slice(tensor: torch.Tensor) -> bool:
 def _sample(tensor: torch.Tensor) -> torch.Tensor:
     """The bytes of some elements, at even distances in memory."""
     flat = tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True)).flatten()
-    return flat[:: max(len(flat) // _SAMPLE, 1)].clone().view(torch.uint8)
+    some = flat[:: max(len(flat) // _SAMPLE, 1)]  # where it is one element, a plain clone keeps any stride
+    return some.clone(memory_format=torch.contiguous_format).view(torch.uint8)

@@ -8,5 +8,6 @@ The files:
     diffusers_folder  diffusers: one model of a pipeline
     diffusers_pipeline  all models of one, each with programs of its own
     diffusers_calls   the arguments of its models
+    diffusers_videos  those of its models of videos
     late_scipy        scipy, imported once it is needed
 """

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ir.sources.libraries.diffusers_videos import VIDEO_CALLS
 from ir.sources.libraries.known_folder import LibraryCall
 
 _BATCH, _TOKENS, _PATCHES = 2, 77, 64
@@ -26,24 +27,36 @@ def _words(width: Any) -> Tensor:
 
 
 def _called(inputs: Mapping[str, Any], **tokens: str) -> LibraryCall:
-    """A call whose rows may be any number; `tokens` are the names of the sizes after rows that may change, too.
+    """A call whose rows may be any number, and its pictures of any size.
 
-    Ids have no rows: their first size is that of tokens.
+    `tokens` are the names of the sizes after rows that may change, too.  Ids have no rows: their first size is that of
+    tokens.
     """
     sizes: dict[str, dict[int, str]] = {}
     for name, value in inputs.items():
         if isinstance(value, Tensor) and value.dim():
             axes = ("batch", tokens.get(name)) if not name.endswith("_ids") else (tokens.get(name),)
+            axes = ("batch", None, "height", "width") if value.dim() == 4 else axes
             sizes[name] = {axis: size for axis, size in enumerate(axes) if size is not None}
     return LibraryCall(inputs, {name: size for name, size in sizes.items() if size})
 
 
 def _unet(config: Any) -> LibraryCall:
-    return _called({"sample": _picture(config), "timestep": torch.tensor(_STEP)})
+    return _called({"sample": _picture(config), "timestep": torch.tensor(_STEP), **_conditions(config)})
+
+
+def _conditions(config: Any) -> Mapping[str, Tensor]:
+    """What a UNet asks for beside its step: a class of each row, and the guidance that it was distilled with."""
+    given = dict[str, Tensor]()
+    if (count := config.get("num_class_embeds")) and config.get("class_embed_type") is None:
+        given["class_labels"] = torch.randint(count, (_BATCH,))
+    if width := config.get("time_cond_proj_dim"):
+        given["timestep_cond"] = torch.randn(_BATCH, width)
+    return given
 
 
 def _conditioned_unet(config: Any) -> LibraryCall:
-    inputs = {"sample": _picture(config), "timestep": torch.tensor(_STEP)}
+    inputs = {"sample": _picture(config), "timestep": torch.tensor(_STEP), **_conditions(config)}
     inputs["encoder_hidden_states"] = _words(config.cross_attention_dim)
     call = _called(inputs, encoder_hidden_states="tokens")
     if config.get("addition_embed_type") != "text_time":
@@ -60,8 +73,11 @@ def _control(config: Any) -> LibraryCall:
     size = 2 ** (len(config.conditioning_embedding_out_channels or (0, 0, 0, 0)) - 1)
     rows, _, height, width = call.inputs["sample"].shape
     picture = torch.rand(rows, config.conditioning_channels, size * height, size * width)
-    inputs = {**call.inputs, "controlnet_cond": picture, "conditioning_scale": 1.0, "guess_mode": False}
-    return LibraryCall(inputs, {**call.dynamic, "controlnet_cond": {0: "batch"}})  # type: ignore[dict-item]
+    inputs = {**call.inputs, "controlnet_cond": picture, "guess_mode": False}
+    inputs["conditioning_scale"] = torch.tensor(1.0)
+    return LibraryCall(
+        inputs, {**call.dynamic, "controlnet_cond": {0: "batch", 2: "picture_height", 3: "picture_width"}}
+    )  # type: ignore[dict-item]
 
 
 def _autoencoder(config: Any) -> LibraryCall:
@@ -151,7 +167,7 @@ def _quantized_methods(config: Any, dtype: torch.dtype) -> Mapping[str, LibraryC
     pixels = _picture(config)
     side = 2 ** (len(config.block_out_channels) - 1)
     latents = torch.randn(_BATCH, config.latent_channels, *(size // side for size in pixels.shape[2:])).to(dtype)
-    decode = LibraryCall({"h": latents, "force_not_quantize": True}, {"h": {0: "batch"}})
+    decode = LibraryCall({"h": latents, "force_not_quantize": True}, _called({"h": latents}).dynamic)
     return {"decode": decode, "encode": _called({"x": pixels.to(dtype)})}
 
 
@@ -169,6 +185,7 @@ CALLS: Mapping[str, Callable[[Any], LibraryCall]] = {
     "SD3Transformer2DModel": _stable_diffusion_3,
     "FluxTransformer2DModel": _flux,
     "DiTTransformer2DModel": _classes,
+    **VIDEO_CALLS,
 }
 """The call of a model by its class."""
 
@@ -187,5 +204,5 @@ TEXT_ENCODERS: Mapping[str, Mapping[str, Any]] = {
 }
 """The classes of transformers that pipelines call without a mask, with the arguments beside the ids."""
 
-MASKING = ("PixArtAlphaPipeline", "PixArtSigmaPipeline", "AuraFlowPipeline")
+MASKING = ("PixArtAlphaPipeline", "PixArtSigmaPipeline", "AuraFlowPipeline", "WanPipeline", "WanImageToVideoPipeline")
 """The pipelines that call them with a mask."""

@@ -103,8 +103,9 @@ def _stored_dtype(checkpoint: Checkpoint | None) -> torch.dtype:
 
 
 def _in_dtype(given: Any, dtype: torch.dtype) -> Any:
+    """The inputs of a call in a model's dtype, but for single numbers, which libraries give as Python's."""
     match given:
-        case torch.Tensor() if given.is_floating_point():
+        case torch.Tensor() if given.is_floating_point() and given.dim():
             return given.to(dtype)
         case Mapping():
             return {name: _in_dtype(value, dtype) for name, value in given.items()}

@@ -45,6 +45,13 @@ def unet(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     return model, {"sample": torch.randn(3, 3, 8, 8), "timestep": torch.tensor(5)}
 
 
+def unet_of_classes(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2, "num_class_embeds": 5}
+    model = diffusers.UNet2DModel(8, **blocks, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8)
+    model.save_pretrained(folder)
+    return model, {"sample": torch.randn(3, 3, 16, 8), "timestep": torch.tensor(5), "class_labels": torch.arange(3)}
+
+
 def autoencoder(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     model = diffusers.AutoencoderKL(block_out_channels=(16,), norm_num_groups=8, sample_size=8)
     model.save_pretrained(folder)
@@ -64,13 +71,15 @@ def control(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     blocks = {"down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "block_out_channels": (16, 32)}
     sizes = {"layers_per_block": 1, "norm_num_groups": 8, "attention_head_dim": 4, "cross_attention_dim": 32}
     model = diffusers.ControlNetModel(**blocks, **sizes, conditioning_embedding_out_channels=(8, 16))
+    for parameter in model.controlnet_down_blocks.parameters():  # zeros before they are trained
+        torch.nn.init.normal_(parameter)
     model.save_pretrained(folder)
-    call = {"sample": torch.randn(3, 4, 64, 64), "controlnet_cond": torch.rand(3, 3, 128, 128)}
+    call = {"sample": torch.randn(3, 4, 16, 24), "controlnet_cond": torch.rand(3, 3, 32, 48)}
     return model, {
         **call,
         "timestep": torch.tensor(5),
         "encoder_hidden_states": torch.randn(3, 9, 32),
-        "conditioning_scale": 1.0,
+        "conditioning_scale": torch.tensor(0.7),
     }
 
 
@@ -122,6 +131,7 @@ CLIP = {"model_cfg": {"embed_dim": 32, "vision_cfg": VISION, "text_cfg": WORDS},
 
 LIBRARIES: dict[str, Kind] = {
     "diffusers, `UNet2DModel`": written_by("diffusers", unet),
+    "diffusers, `UNet2DModel` of classes": written_by("diffusers", unet_of_classes),
     "diffusers, `AutoencoderKL`": written_by("diffusers", autoencoder),
     "diffusers, `AutoencoderKL`, attention under old names": written_by("diffusers", old_autoencoder),
     "diffusers, `ControlNetModel`": written_by("diffusers", control),

@@ -36,8 +36,11 @@ CLIP: dict[str, Any] = {**SIZES, "vocab_size": 60, "projection_dim": 32, "bos_to
 CALL = {"num_inference_steps": 2, "output_type": "np"}
 
 
-def pipeline(make: Callable[[Any, Path], Any], **call: Any) -> Kind:
-    """A pipeline that `make` returns, saved; what its loop gives around the stages is compared with what it gave."""
+def pipeline(make: Callable[[Any, Path], Any], variant: str | None = None, **call: Any) -> Kind:
+    """A pipeline that `make` returns, saved; what its loop gives around the stages is compared with what it gave.
+
+    `variant`: of its files.
+    """
 
     def kind(folder: Path) -> Tried:
         torch.manual_seed(0)
@@ -45,22 +48,26 @@ def pipeline(make: Callable[[Any, Path], Any], **call: Any) -> Kind:
         for part in whole.components.values():
             if isinstance(part, nn.Module):
                 part.eval()
-        whole.save_pretrained(folder / "m")
+        whole.save_pretrained(folder / "m", variant=variant)
+        chosen = {} if variant is None else {"variant": variant}
         images = made_by(whole, call)
-        return Tried(str(folder / "m"), call, images, run=lambda pipe, call: around(pipe, folder / "m", call))
+        return Tried(
+            str(folder / "m"), call, images, chosen, run=lambda pipe, call: around(pipe, folder / "m", call, **chosen)
+        )
 
     return kind
 
 
 def made_by(whole: Any, call: Mapping[str, Any]) -> torch.Tensor:
     whole.set_progress_bar_config(disable=True)
-    return torch.from_numpy(whole(**CALL, **call, generator=torch.Generator().manual_seed(1)).images)
+    made = whole(**CALL, **call, generator=torch.Generator().manual_seed(1))
+    return torch.from_numpy(made.images if hasattr(made, "images") else made.frames)
 
 
-def around(stages: Any, folder: Path, call: Mapping[str, Any]) -> torch.Tensor:
+def around(stages: Any, folder: Path, call: Mapping[str, Any], **loading: Any) -> torch.Tensor:
     from examples.diffusers_pipeline import staged  # where diffusers is installed
 
-    return made_by(staged(str(folder), stages), call)
+    return made_by(staged(str(folder), stages, **loading), call)
 
 
 def autoencoder(diffusers: Any) -> Any:
@@ -87,6 +94,13 @@ def stable_diffusion(diffusers: Any, folder: Path) -> Any:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def distilled(diffusers: Any, folder: Path) -> Any:
+    """A latent consistency model, which is told its guidance."""
+    plain = stable_diffusion(diffusers, folder)
+    told = diffusers.UNet2DConditionModel(**UNET, time_cond_proj_dim=16)
+    return diffusers.StableDiffusionPipeline(**{**plain.components, "unet": told}, requires_safety_checker=False)
 
 
 def stable_diffusion_xl(diffusers: Any, folder: Path) -> Any:
@@ -195,6 +209,8 @@ def controlled(diffusers: Any, folder: Path) -> Any:
     """Stable Diffusion with a ControlNet, which alone is in stages."""
     plain = stable_diffusion(diffusers, folder)
     control = diffusers.ControlNetModel.from_unet(plain.unet, conditioning_embedding_out_channels=(8, 16))
+    for parameter in control.controlnet_down_blocks.parameters():  # zeros before they are trained
+        nn.init.normal_(parameter)
     parts = {**plain.components, "image_encoder": None}
     return diffusers.StableDiffusionControlNetPipeline(**parts, controlnet=control, requires_safety_checker=False)
 
@@ -214,14 +230,70 @@ def pixart(diffusers: Any, folder: Path) -> Any:
     )
 
 
+def wan(diffusers: Any, folder: Path) -> Any:
+    sizes: dict[str, Any] = {"d_model": 32, "d_ff": 37, "d_kv": 8, "num_heads": 4, "num_layers": 2, "vocab_size": 60}
+    transformer = diffusers.WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=16,
+        out_channels=16,
+        text_dim=32,
+        freq_dim=32,
+        ffn_dim=32,
+        num_layers=2,
+        rope_max_seq_len=32,
+    )
+    return diffusers.WanPipeline(
+        tokenizer=words_of_t5(),
+        text_encoder=hf.UMT5EncoderModel(hf.UMT5Config(**sizes)),
+        vae=diffusers.AutoencoderKLWan(base_dim=3, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1),
+        transformer=transformer,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=7.0),
+    )
+
+
+def cog_video(diffusers: Any, folder: Path) -> Any:
+    transformer = diffusers.CogVideoXTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=4,
+        time_embed_dim=2,
+        text_embed_dim=32,
+        num_layers=2,
+        sample_width=2,
+        sample_height=2,
+        sample_frames=9,
+        max_text_seq_length=16,
+        use_rotary_positional_embeddings=True,
+    )
+    blocks = {
+        "down_block_types": ("CogVideoXDownBlock3D",) * 4,
+        "up_block_types": ("CogVideoXUpBlock3D",) * 4,
+        "block_out_channels": (8, 8, 8, 8),
+    }
+    vae = diffusers.AutoencoderKLCogVideoX(**blocks, latent_channels=4, layers_per_block=1, norm_num_groups=2)
+    return diffusers.CogVideoXPipeline(words_of_t5(), t5(), vae, transformer, diffusers.CogVideoXDDIMScheduler())
+
+
 PIPELINES: dict[str, Kind] = {
     "Stable Diffusion": pipeline(stable_diffusion, prompt="a cat"),
+    "Stable Diffusion, wide images": pipeline(stable_diffusion, prompt="a cat", height=16, width=48),
+    "Stable Diffusion, `--variant fp16`": pipeline(stable_diffusion, variant="fp16", prompt="a cat"),
+    "Stable Diffusion, as a latent consistency model": pipeline(distilled, prompt="a cat", guidance_scale=2.0),
     "Stable Diffusion XL": pipeline(stable_diffusion_xl, prompt="a cat"),
     "Stable Diffusion 3": pipeline(stable_diffusion_3, prompt="a cat", height=16, width=16),
-    "Flux": pipeline(flux, prompt="a cat", height=16, width=16, max_sequence_length=32),
+    "Flux": pipeline(flux, prompt="a cat", height=16, width=32, max_sequence_length=32),
     "Stable Diffusion with a ControlNet": pipeline(
-        controlled, prompt="a cat", image=torch.full((1, 3, 16, 16), 0.5), height=16, width=16
+        controlled,
+        prompt="a cat",
+        image=torch.full((1, 3, 16, 16), 0.5),
+        height=16,
+        width=16,
+        controlnet_conditioning_scale=0.7,
     ),
     "PixArt": pipeline(pixart, prompt="a cat", height=16, width=16, use_resolution_binning=False, clean_caption=False),
     "DiT": pipeline(class_conditional, class_labels=[0, 1]),
+    "Wan": pipeline(wan, prompt="a cat", height=16, width=32, num_frames=9, max_sequence_length=16),
+    "CogVideoX": pipeline(cog_video, prompt="a cat", height=16, width=16, num_frames=9, max_sequence_length=16),
 }

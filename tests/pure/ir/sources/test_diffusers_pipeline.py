@@ -86,7 +86,7 @@ def test_each_call_of_each_model_is_a_program(folder: Path) -> None:
     assert [call.share for call in source.calls] == [30, 1, 1]
     assert source.kwargs["unet"]["timestep"].dtype == torch.float32
     assert source.calls[1].kwargs["vae_decode"]["z"].shape == (2, 2, 4, 4)
-    assert source.calls[2].dynamic_shapes == {"vae_encode": {"x": {0: "batch"}}}
+    assert source.calls[2].dynamic_shapes == {"vae_encode": {"x": {0: "batch", 2: "height", 3: "width"}}}
     assert dict(source.weights) == {"unet.scale": torch.tensor(0.0), "vae.scale": torch.tensor(1.0)}
     assert list(inspect.signature(source.model.forward).parameters) == ["unet", "vae_decode", "vae_encode"]
     [note] = source.notes

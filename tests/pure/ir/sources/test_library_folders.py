@@ -139,6 +139,10 @@ SIZES: dict[str, Any] = {
     "conditioning_channels": 3,
     "caption_channels": 6,
     "use_additional_conditions": True,
+    "text_dim": 6,
+    "text_embed_dim": 6,
+    "patch_size": (1, 2, 2),
+    "rope_max_seq_len": 32,
 }
 
 
@@ -148,9 +152,45 @@ class Config(dict[str, Any]):
     __getattr__ = dict.__getitem__
 
 
+def test_pictures_have_any_size_and_unets_get_what_they_are_conditioned_by() -> None:
+    plain = CALLS["UNet2DModel"](Config(SIZES))
+    assert plain.dynamic == {"sample": {0: "batch", 2: "height", 3: "width"}}
+    asking = {**SIZES, "num_class_embeds": 4, "time_cond_proj_dim": 7}
+    call = CALLS["UNet2DConditionModel"](Config(asking))
+    assert (call.inputs["class_labels"].shape, call.inputs["timestep_cond"].shape) == ((2,), (2, 7))
+    assert int(call.inputs["class_labels"].max()) < 4
+    assert "class_labels" not in CALLS["UNet2DModel"](Config({**asking, "class_embed_type": "identity"})).inputs
+
+
+COG = {
+    **SIZES,
+    "patch_size": 2,
+    "sample_frames": 49,
+    "sample_height": 6,
+    "sample_width": 8,
+    "temporal_compression_ratio": 4,
+    "max_text_seq_length": 9,
+    "attention_head_dim": 16,
+    "use_rotary_positional_embeddings": True,
+}
+
+
+def test_videos_have_frames() -> None:
+    wan = CALLS["WanTransformer3DModel"](Config(SIZES))
+    assert wan.inputs["hidden_states"].shape == (2, 4, 5, 32, 32)  # as far as positions go
+    assert wan.dynamic["hidden_states"] == {0: "batch", 2: "frames", 3: "height", 4: "width"}
+    of_images = CALLS["WanTransformer3DModel"](Config({**SIZES, "image_dim": 12}))
+    assert of_images.inputs["encoder_hidden_states_image"].shape == (2, 257, 12)
+    cog = CALLS["CogVideoXTransformer3DModel"](Config(COG))
+    assert cog.inputs["hidden_states"].shape == (2, 13, 4, 6, 8)
+    assert [part.shape for part in cog.inputs["image_rotary_emb"]] == [(13 * 3 * 4, 16)] * 2
+    plain = CALLS["CogVideoXTransformer3DModel"](Config({**COG, "use_rotary_positional_embeddings": False}))
+    assert "image_rotary_emb" not in plain.inputs
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_rows_of_a_call_are_as_many_as_one_likes(name: str) -> None:
-    call = CALLS[name](Config(SIZES))
+    call = CALLS[name](Config(COG if name.startswith("Cog") else SIZES))
     flat = {**call.inputs, **call.inputs.get("added_cond_kwargs", {})}
     shapes: Any = call.dynamic
     rows = {**shapes, **shapes.get("added_cond_kwargs", {})}
@@ -159,6 +199,7 @@ def test_rows_of_a_call_are_as_many_as_one_likes(name: str) -> None:
             assert (tensor.shape[0], rows[argument][0]) == (2, "batch"), argument
     if name == "ControlNetModel":
         assert flat["controlnet_cond"].shape[2:] == (16, 16)
+        assert flat["conditioning_scale"].shape == ()  # any number
     if name == "PixArtTransformer2DModel":
         small = CALLS[name](Config({**SIZES, "use_additional_conditions": None}))
         assert small.inputs["added_cond_kwargs"] == {"resolution": None, "aspect_ratio": None}

@@ -26,6 +26,16 @@ def test_a_slice_of_a_buffer_is_checked_alone(dtype: torch.dtype) -> None:
         with_error(sent)
 
 
+def test_one_element_of_a_buffer_may_have_any_stride() -> None:
+    buffer = torch.zeros(10)
+    for one in (buffer[3].expand(1), buffer[::4][:1], buffer[1].expand(3)):
+        sent = Untouched.of([("x", one)])
+        buffer[7] = 1
+        sent.check()
+        buffer += 1
+        with_error(sent)
+
+
 def test_a_slice_that_holds_nan_is_not_changed() -> None:
     buffer = torch.full((2, 3), float("nan"))
     sent = Untouched.of([("x", _ := buffer[0])])
