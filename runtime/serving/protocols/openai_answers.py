@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
+from runtime.serving.admission import NotServing, RequestFailed
 from runtime.serving.protocols.openai_requests import FieldRefused, Wish
 from runtime.serving.texts import ServedText, TextNews, Texts, Token
 
@@ -79,21 +80,32 @@ class TextAnswer:
             yield TextPiece(token.text, token.token, token.reason)
 
     async def begun(self) -> AsyncIterator[bytes]:
-        """The answer as events, of which the first is there.  Raises RequestFailed or NotServing before that."""
+        """The answer as events, of which the first is there.  Raises RequestFailed or NotServing before that.
+
+        Behind it an error is the last event.
+        """
         events = self._events()
         first = await anext(events)
 
         async def all_of_them() -> AsyncIterator[bytes]:
             yield first
-            async for event in events:
-                yield event
+            try:
+                async for event in events:
+                    yield event
+            except (RequestFailed, NotServing) as e:
+                kind = "invalid_request_error" if isinstance(e, RequestFailed) and e.fault else "server_error"
+                yield _data({"error": {"message": str(e), "type": kind, "param": None, "code": None}})
 
         return all_of_them()
 
     async def _events(self) -> AsyncIterator[bytes]:
         async for choice, token in self._tokens():
             first = {"role": "assistant"} if self._wish.chat and len(choice.tokens) == 1 else {}
-            yield self._event(choice, token, first)
+            yield self._event(choice, [token], token.reason, first)
+        for choice in self._choices.values():
+            last = choice.tokens[-1:]
+            if not any(token.reason for token in last):  # begun again, it ended before what was handed on
+                yield self._event(choice, [], choice.text.reason, {})
         if self._wish.usage:
             yield _data({**self._head, "object": self._chunk, "choices": [], **self._usage()})
         yield b"data: [DONE]\n\n"
@@ -122,10 +134,11 @@ class TextAnswer:
     def _chunk(self) -> str:
         return "chat.completion.chunk" if self._wish.chat else "text_completion"
 
-    def _event(self, choice: Choice, token: Token, first: dict[str, str]) -> bytes:
-        logprobs = self._logprobs([token], choice.length - len(token.text))
-        said = self._said(choice, [token], "delta", first)
-        entry = {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": token.reason or None}
+    def _event(self, choice: Choice, tokens: list[Token], reason: str, first: dict[str, str]) -> bytes:
+        """The last tokens of a choice, of which there may be none, and why it ends; empty while it goes on."""
+        logprobs = self._logprobs(tokens, choice.length - sum(len(token.text) for token in tokens))
+        said = self._said(choice, tokens, "delta", first)
+        entry = {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": reason or None}
         return _data({**self._head, "object": self._chunk, "choices": [entry]})
 
     def _ended(self, choice: Choice) -> dict[str, Any]:
@@ -143,7 +156,7 @@ class TextAnswer:
         return {"text": text}
 
     def _logprobs(self, tokens: list[Token], offset: int) -> dict[str, Any] | None:
-        if not self._wish.logprobs:
+        if not self._wish.logprobs or not tokens:
             return None
         if self._wish.chat:
             told = [

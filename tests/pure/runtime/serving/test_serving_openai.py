@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -62,9 +63,9 @@ def test_more_texts_than_may_be_in_progress_are_no_overload() -> None:
 def test_a_text_that_is_begun_again_has_a_reason_of_its_end(again: list[str]) -> None:
     """It may be another then, by rounding, and end before what was handed on of the first."""
 
-    async def ask() -> dict[str, Any]:
+    async def ask(stream: bool) -> list[dict[str, Any]]:
         texts = Texts(lambda engine, message: None, most=6)
-        answer = TextAnswer(read_wish({"prompt": "a"}, chat=False), texts, "model")
+        answer = TextAnswer(read_wish({"prompt": "a", "stream": stream}, chat=False), texts, "model")
         for reason in ["", "", "", "lost", *again]:
             texts.opened()
             if reason == "lost":
@@ -72,8 +73,29 @@ def test_a_text_that_is_begun_again_has_a_reason_of_its_end(again: list[str]) ->
             else:
                 texts.step({"id": 1, "token": 5, "text": "b", "logprob": 0.0, "reason": reason})
         texts.ended(1)
-        return (await answer.whole())["choices"][0]
+        return [told["choices"][0] for told in await events(answer)] if stream else (await answer.whole())["choices"]
 
-    choice = asyncio.run(ask())
-    assert choice["finish_reason"] == again[-1]
-    assert choice["text"] == "b" * max(len(again), 3)
+    for stream in (False, True):
+        choices = asyncio.run(ask(stream))
+        assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + [again[-1]]
+        assert "".join(choice["text"] for choice in choices) == "b" * max(len(again), 3)
+
+
+async def events(answer: TextAnswer) -> list[dict[str, Any]]:
+    """What is streamed, without the end of the stream, if it has one."""
+    told = [event.removeprefix(b"data: ").strip() async for event in await answer.begun()]
+    return [json.loads(event) for event in told if event != b"[DONE]"]
+
+
+@pytest.mark.parametrize(("fault", "kind"), [(False, "server_error"), (True, "invalid_request_error")])
+def test_what_a_text_fails_for_is_the_last_event_of_its_stream(fault: bool, kind: str) -> None:
+    async def ask() -> list[dict[str, Any]]:
+        texts = Texts(lambda engine, message: None, most=6)
+        answer = TextAnswer(read_wish({"prompt": "a", "stream": True}, chat=False), texts, "model")
+        texts.opened()
+        texts.step({"id": 1, "token": 5, "text": "b", "logprob": 0.0, "reason": ""})
+        texts.failed(1, "stage 1 has no memory left", fault)
+        return await events(answer)
+
+    _, last = asyncio.run(ask())
+    assert last == {"error": {"message": "stage 1 has no memory left", "type": kind, "param": None, "code": None}}
