@@ -156,6 +156,7 @@ class Pipeline:
         compile: bool = False,
         cuda_graphs: bool | None = None,
         tokens: int | None = None,
+        prefill_share: float = PREFILL_SHARE,
     ) -> Pipeline:
         """Load an artifact folder in the processes that torchrun started, one for each stage or fewer.
 
@@ -168,16 +169,18 @@ class Pipeline:
         `rank`, of how many (`world`), and the `address` of rank 0, such as "10.0.0.1:29400".  A stage that is busy with
         one batch, a process without a heartbeat, and one that does not arrive or load, are each given up after
         `timeout` seconds: then rank 0 gets a StageError, and the other processes end, with status 1.
-        `strict`, `compile` and `cuda_graphs`: as for `load`; so is `tokens`, of which that of rank 0 counts.
+        `strict`, `compile` and `cuda_graphs`: as for `load`; so are `tokens` and `prefill_share`, of which those of
+        rank 0 count.
 
         Raises ManifestError, DeviceError or DistributedError, on rank 0 for all.
         """
         switches = {"strict": strict, "compile": compile, "cuda_graphs": cuda_graphs or False}
         folder = checked_folder(folder, timeout, tokens, **switches)
+        check_ways(None, "return", prefill_share)
         speed = Speed(compile, cuda_graphs)
         at = JobAddress.find(rank, world, address)
         job = start(folder, device, at, strict=strict, timeout=timeout, speed=speed, tokens=tokens or 0)
-        return cls(job.manifest, job.devices, job.engine, job.monitor, folder)
+        return cls(job.manifest, job.devices, job.engine, job.monitor, folder, prefill_share=prefill_share)
 
     def __repr__(self) -> str:
         """The stages on their devices: "<Pipeline gpt2 from build/gpt2: stages 0-1 on cuda:0; open>".

@@ -91,6 +91,8 @@ def test_a_way_that_there_is_not_is_refused(tmp_path: Path) -> None:
         Pipeline.load(tmp_path, outputs="away")
     with pytest.raises(InputError, match="processes is 2; it must be True, False or None"):
         Pipeline.load(tmp_path, processes=2)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match=r"prefill_share is 1\.5; it must be a number above 0 and at most 1"):
+        Pipeline.distributed(tmp_path, rank=0, world=1, address="127.0.0.1:1", prefill_share=1.5)
 
 
 def test_only_accelerators_that_reach_each_other_share_memory() -> None:
