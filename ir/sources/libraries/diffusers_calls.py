@@ -46,7 +46,7 @@ def _unet(config: Any) -> LibraryCall:
 
 
 def _conditions(config: Any) -> Mapping[str, Tensor]:
-    """What a UNet asks for beside its step: a class of each row, and the guidance that it was distilled with."""
+    """The further inputs of a UNet: a class of each row, and the guidance that it was distilled with."""
     given = dict[str, Tensor]()
     if (count := config.get("num_class_embeds")) and config.get("class_embed_type") is None:
         given["class_labels"] = torch.randint(count, (_BATCH,))
