@@ -31,6 +31,7 @@ class Reading:
     prefix: str = ""  # of the names of the checkpoint's weights that are meant
     variant: str = ""  # of the checkpoint's files, such as fp16
     adapters: tuple[Path, ...] = ()  # folders of LoRA adapters, which are merged into the weights
+    opened_adapters: tuple[Adapter, ...] = ()  # those that are read already, as LoRA of a pipeline's model
     keep_adapters: bool = False  # whether adapters stay beside the weights instead, for rows to choose from
     keep_quantized: bool = True  # whether quantized weights stay as they are stored, where they can
 
@@ -121,7 +122,7 @@ def meant(checkpoint: Checkpoint, reading: Reading, *adapters: Adapter) -> Check
 
     Raises SourceError.
     """
-    named = [*adapters, *map(Adapter.open, reading.adapters)]
+    named = [*adapters, *reading.opened_adapters, *map(Adapter.open, reading.adapters)]
     kept = (replace(adapter, kept=reading.keep_adapters) for adapter in named)
     return checkpoint.under(reading.prefix).adapted_by(*kept)
 

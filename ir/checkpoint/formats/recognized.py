@@ -10,7 +10,7 @@ from typing import Any
 _MADE_OF = "give the folder that it was made of"
 _ORBAX = "is of Orbax, which is not read: load it with orbax.checkpoint, and save its weights as .safetensors"
 _SCRIPT = "convert it with the script of transformers' repository: python src/transformers/models"
-_FUSE = (
+FUSE = (
     "merge it into the pipeline that it is for, and save that: pipe.load_lora_weights(it), pipe.fuse_lora(), "
     "pipe.unload_lora_weights(), pipe.save_pretrained(folder)"
 )
@@ -47,7 +47,9 @@ _FOLDERS: Mapping[tuple[str, ...], str] = {
     ("*.keras",): "has a file of Keras, which is not read: save its weights as .safetensors",
     ("*.llamafile",): "has a llamafile, which is a program with a GGUF file in it: unzip it, and give that file",
     ("meta.json", "config.cfg"): "is a pipeline of spaCy; give a model file that makes its model as a torch module",
-    ("pytorch_lora_weights.*",): f"is a LoRA adapter of diffusers; {_FUSE}",
+    ("pytorch_lora_weights.*",): (
+        "is a LoRA adapter of diffusers; give the folder of the pipeline that it is for, and --adapter {}"
+    ),
     ("learned_embeds*",): "is a textual inversion: load it into its pipeline, and save that with save_pretrained",
 }
 """By the names of files that such a folder has, all of them: what it is, where {} stands for the folder."""
@@ -61,8 +63,8 @@ _SETTINGS: Mapping[tuple[str, ...], str] = {
 """By keys of config.json, all of them: what its folder is."""
 
 _NAMES: Mapping[str, str] = {
-    r"lora_(unet|te\d?|transformer)_.+": f"of a LoRA adapter in kohya's form; {_FUSE}",
-    r"(unet|text_encoder|transformer)\..+\.lora_(A|down)\.weight": f"of a LoRA adapter of diffusers; {_FUSE}",
+    r"lora_(unet|te\d?|transformer)_.+": f"of a LoRA adapter in kohya's form; {FUSE}",
+    r"(unet|text_encoder|transformer)\..+\.lora_(A|down)\.weight": f"of a LoRA adapter of diffusers; {FUSE}",
     r"model\.diffusion_model\..+": (
         "of a pipeline in one file: diffusers reads it, as StableDiffusionPipeline.from_single_file(it)"
         ".save_pretrained(folder) does; give that folder"

@@ -17,6 +17,7 @@ from ir.sources.checkpoint_folder import read_checkpoint_folder
 from ir.sources.folders import CONFIG
 from ir.sources.libraries.diffusers_calls import CALLS, MASKING, METHODS, TEXT_ENCODERS, LibraryCall
 from ir.sources.libraries.diffusers_folder import diffusers_folder
+from ir.sources.libraries.diffusers_lora import pipeline_adapters
 from ir.sources.libraries.known_folder import settings_of
 from ir.sources.source import Reading, Source, Variant
 
@@ -83,14 +84,19 @@ class PipelineFolder:
     def read(self, reading: Reading) -> Source:
         """The source, in which the models are parts of one.  Raises SourceError where one of them cannot be read."""
         self._check(reading)
+        adapters = [pipeline_adapters(folder, self.parts) for folder in reading.adapters]
         sources, left_out = dict[str, Source](), list[str]()
         for name in (name for name in self.parts if (self.path / name / CONFIG).is_file()):
+            own = tuple(of[name] for of in adapters if name in of)
             try:
-                sources[name] = self._part(name, reading)
+                sources[name] = self._part(name, replace(reading, adapters=(), opened_adapters=own))
             except SourceError as e:
                 if self._is_known(name) and not self._is_controlled(name):
                     raise
                 left_out.append(f"{name} is left out, and the pipeline itself runs it: {e}")
+        if lost := sorted({name for of in adapters for name in of} - sources.keys()):
+            why = "; ".join(left_out) or f"{self.path} has no {CONFIG} of it"
+            raise SourceError(f"there is LoRA for {lost[0]}, which no stage would run: {why}")
         calls = sorted((call for name in sources for call in self._calls(name, sources[name])), key=_rarity)
         if not calls:
             why = "; ".join(left_out) or "none is here"
@@ -109,7 +115,7 @@ class PipelineFolder:
         """Raise SourceError for options that are of one model."""
         given = {
             "--generate": reading.generate,
-            "--adapter": reading.adapters,
+            "--adapter keep": reading.keep_adapters,
             "--weights-prefix": reading.prefix,
             "--checkpoint": reading.checkpoint,
         }

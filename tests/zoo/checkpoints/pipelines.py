@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers as hf
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import Metaspace
@@ -36,10 +37,15 @@ CLIP: dict[str, Any] = {**SIZES, "vocab_size": 60, "projection_dim": 32, "bos_to
 CALL = {"num_inference_steps": 2, "output_type": "np"}
 
 
-def pipeline(make: Callable[[Any, Path], Any], variant: str | None = None, **call: Any) -> Kind:
+def pipeline(
+    make: Callable[[Any, Path], Any],
+    variant: str | None = None,
+    adapt: Callable[[Any, Path], Mapping[str, Any]] | None = None,
+    **call: Any,
+) -> Kind:
     """A pipeline that `make` returns, saved; what its loop gives around the stages is compared with what it gave.
 
-    `variant`: of its files.
+    `variant`: of its files.  `adapt`: changes it after it was saved, and returns the options that do the same.
     """
 
     def kind(folder: Path) -> Tried:
@@ -50,12 +56,28 @@ def pipeline(make: Callable[[Any, Path], Any], variant: str | None = None, **cal
                 part.eval()
         whole.save_pretrained(folder / "m", variant=variant)
         chosen = {} if variant is None else {"variant": variant}
+        options = {**chosen, **(adapt(whole, folder) if adapt else {})}
         images = made_by(whole, call)
         return Tried(
-            str(folder / "m"), call, images, chosen, run=lambda pipe, call: around(pipe, folder / "m", call, **chosen)
+            str(folder / "m"), call, images, options, run=lambda pipe, call: around(pipe, folder / "m", call, **chosen)
         )
 
     return kind
+
+
+def with_lora(whole: Any, folder: Path) -> Mapping[str, Any]:
+    """LoRA as diffusers saves it, for the UNet and the text encoder, merged into these."""
+    tensors = dict[str, torch.Tensor]()
+    for part in ("unet", "text_encoder"):
+        for name, layer in getattr(whole, part).named_modules():
+            if name.endswith(("to_q", "v_proj")):
+                down, up = torch.randn(4, layer.in_features) / 4, torch.randn(layer.out_features, 4) / 4
+                tensors |= {f"{part}.{name}.lora_A.weight": down, f"{part}.{name}.lora_B.weight": up}
+                with torch.no_grad():
+                    layer.weight += up @ down
+    (folder / "lora").mkdir()
+    save_file(tensors, folder / "lora/pytorch_lora_weights.safetensors")
+    return {"adapter": [folder / "lora"]}
 
 
 def made_by(whole: Any, call: Mapping[str, Any]) -> torch.Tensor:
@@ -281,6 +303,7 @@ PIPELINES: dict[str, Kind] = {
     "Stable Diffusion, wide images": pipeline(stable_diffusion, prompt="a cat", height=16, width=48),
     "Stable Diffusion, `--variant fp16`": pipeline(stable_diffusion, variant="fp16", prompt="a cat"),
     "Stable Diffusion, as a latent consistency model": pipeline(distilled, prompt="a cat", guidance_scale=2.0),
+    "Stable Diffusion, with LoRA of diffusers": pipeline(stable_diffusion, adapt=with_lora, prompt="a cat"),
     "Stable Diffusion XL": pipeline(stable_diffusion_xl, prompt="a cat"),
     "Stable Diffusion 3": pipeline(stable_diffusion_3, prompt="a cat", height=16, width=16),
     "Flux": pipeline(flux, prompt="a cat", height=16, width=32, max_sequence_length=32),

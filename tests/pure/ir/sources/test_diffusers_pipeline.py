@@ -148,8 +148,8 @@ def test_what_is_for_one_model_and_what_is_missing_is_refused(folder: Path) -> N
         read(folder, generate=True)
     with pytest.raises(SourceError, match=r"and --checkpoint is for one model"):
         read(folder, checkpoint=folder / "unet")
-    with pytest.raises(SourceError, match=r"and --adapter is for one model"):
-        read(folder, adapters=(folder,))
+    with pytest.raises(SourceError, match=r"and --adapter keep is for one model"):
+        read(folder, adapters=(folder,), keep_adapters=True)
     (folder / "unet/model.safetensors").unlink()
     with pytest.raises(SourceError, match=r"the folder .*unet is not a checkpoint: it has no model.safetensors"):
         read(folder)
