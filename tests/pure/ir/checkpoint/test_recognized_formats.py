@@ -39,7 +39,7 @@ FOLDERS = {
     "x.keras": "has a file of Keras, which is not read: save its weights as .safetensors",
     "x.llamafile": "has a llamafile, which is a program with a GGUF file in it: unzip it, and give that file",
     "meta.json config.cfg": "is a pipeline of spaCy; give a model file that makes its model as a torch module",
-    "pytorch_lora_weights.safetensors": "is a LoRA adapter of diffusers; give the folder of the pipeline that it is for",
+    "pytorch_lora_weights.safetensors": "is a LoRA adapter of diffusers; give the folder of the pipeline that it is",
     "learned_embeds.safetensors": "is a textual inversion: load it into its pipeline, and save that with save_pretrain",
     "tokenizer.json": "has a tokenizer and no model; fetch config.json and the weights, too",
     "": "in is empty; fetch a checkpoint into it",
