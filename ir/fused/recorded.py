@@ -1,4 +1,4 @@
-"""The operators that a function of pointwise operators runs, recorded from a run without data."""
+"""The operators that a function of pointwise operators runs, recorded from a run."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -65,11 +65,14 @@ POINTWISE = {
 
 
 def steps_of(function, tensors):
-    """The formula of a function for arguments like `tensors`.  Raises NoKernel where it has none."""
+    """The formula of a function for arguments like `tensors`.  Raises NoKernel where it has none.
+
+    By a run on these: one on the meta device has torch import its compiler first, for a second of the host's time.
+    """
     with torch.inference_mode(False), torch.no_grad():  # in inference mode, operators are not taken apart
-        like = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta") for t in tensors]
-        with _Recorder(like) as recorder:
-            made = function(*like)
+        each = [_beside(t) for t in tensors]
+        with _Recorder(each) as recorder:
+            made = function(*each)
     made = made if isinstance(made, tuple) else (made,)
     kinds = {(tuple(t.shape), t.stride()) for t in made}
     if len(kinds) > 1:
@@ -81,7 +84,17 @@ def steps_of(function, tensors):
     return FunctionSteps(len(tensors), tuple(recorder.steps), returned, shape, stride)
 
 
+def _beside(tensor):
+    """A tensor of its own over the same memory: one may be two arguments, and one of inference mode stays of it."""
+    made = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+    return made.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
+
+
 class _Recorder(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls):
+        return False  # or torch would import its compiler, for a second, to have it leave this class alone
+
     def __init__(self, tensors):
         super().__init__()
         self.alive = []  # so that no id is used again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 import ir.fused.fused_kernel
 from ir.fused.checked_bits import drawn_like, same_bits
 from ir.fused.kernel_source import kernel_for
-from ir.fused.recorded import NoKernel, steps_of
+from ir.fused.recorded import NoKernel, TensorAt, steps_of
 from ir.fused.row_sums import threads_of_row
 from tests.support.files_beside import as_in_an_artifact
 from tests.support.fused_functions import FUNCTIONS, cases, gated, normalized, rotated, tensors
@@ -86,6 +87,17 @@ def test_a_function_is_exported_as_its_operators() -> None:
         "aten.silu.default",
         "aten.mul.Tensor",
     ]
+
+
+def test_one_tensor_may_be_two_arguments() -> None:
+    x = torch.ones(2, 4)
+    steps = steps_of(lambda a, b: a + b * 2, (x, x)).steps
+    assert [step.operands for step in steps] == [(TensorAt(1), 2.0), (TensorAt(0), TensorAt(2))]
+
+
+def test_recording_needs_no_compiler_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # to import it takes a second
+    assert len(steps_of(normalized, tensors("normalized", "rows", torch.bfloat16)).steps) == 8
 
 
 REFUSED: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
