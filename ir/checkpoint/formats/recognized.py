@@ -78,8 +78,20 @@ _NAMES: Mapping[str, str] = {
     ),
     r"(emb_params|<.+>)": "of a textual inversion: load it into its pipeline, and save that with save_pretrained",
     r"layers\.\d+\.attention\.wq\.weight": (
-        f"of Meta's or Mistral's own code; {_SCRIPT}, llama/convert_llama_weights_to_hf.py or "
-        "mistral/convert_mistral_weights_to_hf.py"
+        "of Meta's or Mistral's own code, or of torchtitan: convert it with llama/convert_llama_weights_to_hf.py or "
+        "mistral/convert_mistral_weights_to_hf.py of transformers' repository (in src/transformers/models), or with "
+        "scripts/checkpoint_conversion/convert_to_hf.py of torchtitan's"
+    ),
+    r"layers\.\d+\.attn\.output_proj\.weight": (
+        "of torchtune: save it with FullModelHFCheckpointer, or rename them by tune_to_hf of "
+        "torchtune.models.convert_weights"
+    ),
+    r"transformer\.h\.\d+\.attn\.(qkv|attn)\.weight": (
+        "of LitGPT: convert it: litgpt convert_from_litgpt FOLDER CONVERTED, which writes transformers' names"
+    ),
+    r"(.+\.)?(decoder|encoder)\.layers\.(\d+\.)?self_attention\.linear_qkv\.weight": (
+        "of Megatron Core, whose layers are joined: convert it with Megatron Bridge, or with "
+        "tools/checkpoint/convert.py of Megatron-LM"
     ),
     r"transformer\.layers\.\d+\.attention\.qkv\.weight": f"of TensorRT-LLM; {_MADE_OF}",
     r"params\..+\.(kernel|embedding|scale)": "of Flax: save the model for PyTorch, or give a model file that makes it",

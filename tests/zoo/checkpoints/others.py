@@ -64,6 +64,10 @@ OTHERS: dict[str, Kind] = {
         "an IP-Adapter": holding({"x.safetensors": ("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight")}),
         "Stable Diffusion in one file": holding({"v1-5.safetensors": ("model.diffusion_model.out.2.weight",)}),
         "Flux in one file": holding({"flux1-dev.safetensors": ("double_blocks.0.img_mod.lin.weight",)}),
+        "torchtitan": holding({"x.safetensors": ("layers.0.attention.wq.weight",)}),
+        "torchtune": holding({"x.safetensors": ("layers.0.attn.output_proj.weight",)}),
+        "LitGPT": holding({"x.safetensors": ("transformer.h.0.attn.qkv.weight",)}),
+        "Megatron Core": holding({"x.safetensors": ("decoder.layers.0.self_attention.linear_qkv.weight",)}),
         "an adapter of MLX": only({"adapter_config.json": {"fine_tune_type": "lora"}}),
         "an adapter of AdapterHub's": only({"adapter_config.json": {"config": {"reduction_factor": 16}}}),
     }.items()
