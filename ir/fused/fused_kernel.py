@@ -39,7 +39,7 @@ def fused_kernel(function) -> Any:
     def run(*tensors):
         if runs_as_written(tensors):
             return function(*tensors)
-        key = (here(), *[(t.get_device(), t.dtype, t.shape, t.stride(), type(t)) for t in tensors])
+        key = (here(), *[(t.get_device(), t.dtype, t.shape, t.stride(), t.is_neg(), type(t)) for t in tensors])
         launch = launches.get(key)
         if launch is None:
             if torch._C._cuda_isCurrentStreamCapturing():  # which no kernel can be compared in
@@ -86,6 +86,8 @@ def launch_for(function, tensors, sources):
 def _checked_launch(function, tensors, sources):
     if any(t.get_device() != here() or type(t) not in (torch.Tensor, torch.nn.Parameter) for t in tensors):
         raise NoKernel("the arguments are not tensors of the current device")
+    if any(t.is_neg() for t in tensors):
+        raise NoKernel("an argument has its signs changed where it is read")
     if torch.version.hip is not None:
         raise NoKernel("operators have other bits there")
     formula = steps_of(function, tensors)

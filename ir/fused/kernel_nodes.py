@@ -29,7 +29,8 @@ def can_fuse(node: Call) -> bool:
         case aten.mean.dim:
             return _is_mean_of_rows(node.operands[0], given)
         case aten.slice.Tensor:
-            return given["dim"] % rank == rank - 1 and given["step"] == 1
+            several = node.results[0].type.shape[-1] != 1  # one column might be broadcast
+            return given["dim"] % rank == rank - 1 and given["step"] == 1 and several
         case aten.cat.default:
             same = len({v.type.dtype for v in values}) == 1
             return same and given["dim"] % rank == rank - 1 and all(isinstance(v.type.shape[-1], int) for v in values)
@@ -73,6 +74,15 @@ def _fits(shape: Shape, whole: Shape, by_column: bool) -> bool:
         return False
     pairs = list(zip(reversed(shape), reversed(whole), strict=False))
     return all(size in (1, full) for size, full in pairs[by_column:])
+
+
+def without_views(
+    nodes: Sequence[Call], users: Mapping[Value, Sequence[Any]], kept: AbstractSet[Value]
+) -> Sequence[Call]:
+    """The nodes without slices that are kept, or that others read: these are views of what a kernel writes."""
+    outside = read_outside(nodes, users, kept)
+    rest = [node for node in nodes if launches(node) or outside.isdisjoint(node.results)]
+    return nodes if len(rest) == len(nodes) else without_views(rest, users, kept)
 
 
 def read_outside(nodes: Sequence[Call], users: Mapping[Value, Sequence[Any]], kept: AbstractSet[Value]) -> set[Value]:

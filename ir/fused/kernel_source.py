@@ -60,10 +60,7 @@ class KernelSource:
 def kernel_for(formula, tensors):
     """The kernel of a formula for arguments like `tensors`.  Raises NoKernel where there is none."""
     by_column = any(step.name in BY_COLUMN for step in formula.steps)
-    layout = laid_out(formula, tensors, by_column)
-    if not layout.sizes and not by_column:
-        return _Source(formula, tensors, layout, flat=True).kernel()
-    return _Source(formula, tensors, layout, flat=False).kernel()
+    return _Source(formula, tensors, laid_out(formula, tensors, by_column), by_column).kernel()
 
 
 def laid_out(formula, tensors, by_column):
@@ -125,8 +122,9 @@ class _Source:
     Values of rows, `[rows, 1]`, are made in the `head`, once for all columns; those of columns in a loop over them.
     """
 
-    def __init__(self, formula, tensors, layout, flat):
-        self.formula, self.tensors, self.layout, self.flat = formula, tensors, layout, flat
+    def __init__(self, formula, tensors, layout, by_column):
+        self.formula, self.tensors, self.layout, self.by_column = formula, tensors, layout, by_column
+        self.flat = flat = not layout.sizes and not by_column
         self.rows = 1
         for size in layout.sizes:
             self.rows *= size
@@ -209,6 +207,9 @@ class _Source:
         found = {i for i, across in enumerate(self.layout.across) if not across}
         for index, step in enumerate(self.formula.steps, self.formula.inputs):
             read = [a.index for a in step.operands if isinstance(a, TensorAt)]
+            some = self.by_column and step.name not in BY_COLUMN
+            if some and any(i not in found and self._shape(i)[-1] != step.shape[-1] for i in read):
+                raise NoKernel("one of several columns is broadcast to others")
             if step.name == "mean" or (step.name not in BY_COLUMN and found.issuperset(read)):
                 found.add(index)
         return found

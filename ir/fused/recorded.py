@@ -6,6 +6,8 @@ from math import isfinite
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ir.fused.row_sums import LOADED
+
 
 @dataclass(frozen=True)
 class RecordedStep:
@@ -136,13 +138,15 @@ class _Recorder(TorchDispatchMode):
             if by != 1:
                 raise NoKernel("a slice takes steps")
             start = start or 0
-            return self.along_columns("slice", [first], dim, out, start + first.shape[-1] * (start < 0))
+            return self.along_columns("slice", [first], dim, out, max(start + first.shape[-1] * (start < 0), 0))
         if name == "mean.dim":
             dims, keepdim = [d % first.dim() for d in others[0]], others[1:] == [True]
             if dims != [first.dim() - 1] or not keepdim or kwargs or first.dtype != torch.float32:
                 raise NoKernel("a mean is not that of rows of float32")
             if first.stride(-1) != 1:
                 raise NoKernel("a mean is of numbers that do not lie one after the other")
+            if any(n > 1 and s % LOADED for n, s in zip(first.shape, first.stride()[:-1], strict=False)):
+                raise NoKernel("a mean is of rows of which torch loads the first numbers apart")
             return self.result("mean", [first], out)
         if name not in POINTWISE:
             raise NoKernel(f"it runs {name}")
@@ -174,7 +178,7 @@ class _Recorder(TorchDispatchMode):
 
     def result(self, name, operands, out, start=0):
         for number in operands:
-            if not isinstance(number, torch.Tensor) and (isinstance(number, bool) or not isfinite(number)):
+            if not isinstance(number, torch.Tensor) and not isfinite(number):
                 raise NoKernel("a number is not finite")
         places = tuple(self.place(a) if isinstance(a, torch.Tensor) else float(a) for a in operands)
         return RecordedStep(name, places, tuple(out.shape), out.dtype, start)

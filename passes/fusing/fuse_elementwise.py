@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from ir.fused.kernel_nodes import can_fuse, is_kernel, read_outside
+from ir.fused.kernel_nodes import can_fuse, is_kernel, read_outside, without_views
 from ir.graph import Call, Graph, Node
 from ir.machine.cluster import Cluster
 from ir.machine.kinds import runs_kernels
@@ -64,7 +64,8 @@ class _Kernels:
                 if made in self.kernel and home[made] == home[node]:
                     self._join(self.kernel[made], self.kernel[node])
         kept = set(self.graph.kept)
-        for nodes in {id(nodes): nodes for nodes in self.kernel.values()}.values():
+        for joined in {id(nodes): nodes for nodes in self.kernel.values()}.values():
+            nodes = without_views(joined, self.graph.users, kept)
             if is_kernel(nodes, read_outside(nodes, self.graph.users, kept)):
                 yield nodes
 

@@ -110,7 +110,12 @@ REFUSED: dict[str, tuple[Callable[..., Any], tuple[Tensor, ...]]] = {
     "a slice is not along the last dimension": (lambda x: x[1:] + 1, (torch.ones(2, 4),)),
     "a mean is not that of rows of float32": (lambda x: x - x.mean(0, keepdim=True), (torch.ones(2, 128),)),
     "a mean is of numbers that do not": (lambda x: x - x.mean(-1, keepdim=True), (torch.ones(128, 2).T,)),
-    "torch adds up these rows": (lambda x: x - x.mean(-1, keepdim=True), (torch.ones(2, 8190),)),
+    "a mean is of rows of which torch loads": (
+        lambda x: x - x.mean(-1, keepdim=True),
+        (torch.ones(2, 130)[:, :128],),
+    ),
+    "one of several columns is broadcast": (lambda x: x[:, 1:2] * x + 1, (torch.ones(2, 4),)),
+    "torch adds up these rows": (lambda x: x - x.mean(-1, keepdim=True), (torch.ones(2, 64),)),
     "torch's gelu has other bits": (F.gelu, (torch.ones(2, 4),)),
     "a power is no square": (lambda x: x**3, (torch.ones(2, 4),)),
     "sub.Tensor has options": (lambda x: torch.sub(x, x, alpha=2), (torch.ones(2, 4),)),
@@ -128,6 +133,11 @@ def test_what_has_no_kernel(why: str) -> None:
     function, given = REFUSED[why]
     with pytest.raises(NoKernel, match=re.escape(why)):
         kernel_for(steps_of(function, given), given)
+
+
+def test_a_slice_that_begins_before_the_first_column() -> None:
+    x, y = torch.randn(2, 3, 8)
+    assert same_bits(in_torch(lambda x, y: x[:, -500:] * y, [x, y]), [x * y])
 
 
 def test_functions_are_recorded_in_inference_mode() -> None:
@@ -225,6 +235,16 @@ def test_a_kernel_with_other_bits_is_not_used(by_torch: Any, monkeypatch: pytest
     assert by_torch.launch_for(negated, [x], set()) is negated
     assert [*by_torch.KERNELS.values()] == [None]
     assert by_torch.launch_for(negated, [x], set()) is negated
+
+
+def test_a_negated_view_has_no_kernel(by_torch: Any) -> None:
+    """Its memory has the numbers with the other sign."""
+    sources: set[Any] = set()
+    x = torch.randn(2, 64)
+    assert by_torch.launch_for(torch.neg, [x], sources) is not torch.neg
+    seen = torch.complex(x, x).conj().imag
+    assert seen.is_neg()
+    assert by_torch.launch_for(torch.neg, [seen], sources) is torch.neg
 
 
 def test_a_function_has_so_many_kernels(by_torch: Any) -> None:

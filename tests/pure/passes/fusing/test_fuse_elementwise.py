@@ -136,6 +136,16 @@ def test_results_of_one_kernel_have_one_shape() -> None:
     assert operators(function) == []
 
 
+def test_a_slice_that_others_read_is_a_view_of_what_a_kernel_writes() -> None:
+    assert operators(lambda layer, x: (x * 2 + 1)[..., :128]) == ["mul add"]
+    assert operators(lambda layer, x: (x * 2 + 1)[..., 2:][..., :128]) == ["mul add"]
+    assert operators(lambda layer, x: (x * 2)[..., :128]) == []
+
+
+def test_a_column_of_several_is_read_from_outside() -> None:
+    assert operators(lambda layer, x: x[..., 1:2] * x + 1) == ["mul add"]
+
+
 @pytest.mark.parametrize("columns", [64, 254, 1 << 17])
 def test_a_mean_in_an_unknown_order_stays_between_two_kernels(columns: int) -> None:
     def function(layer: nn.Module, x: Tensor) -> Tensor:
