@@ -296,9 +296,13 @@ class Pipeline:
         """
         return self._texts().generate(prompts, attention_mask, num_return_sequences, stream, options)
 
-    def start(self, prompt: Any, **options: Any) -> Continuation:
-        """Begin to continue one prompt, with the options of `generate`, and return at once."""
-        return self._texts().start(prompt, options)
+    def start(self, prompt: Any, *, written: Sequence[int] = (), **options: Any) -> Continuation:
+        """Begin to continue one prompt, with the options of `generate`, and return at once.
+
+        `written`: ids of the first tokens, as of a text that was lost with its pipeline.  It goes on behind them; they
+        count for the options, and are its first steps, without a `logprob`.
+        """
+        return self._texts().start(prompt, options, written)
 
     def _texts(self) -> TextGeneration:
         self._engine.require_open()

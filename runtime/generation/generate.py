@@ -51,14 +51,14 @@ class TextGeneration:
         self._tokenizer = Tokenizer(folder)
         self._prompts = PromptReader(manifest.generation, self._tokenizer, media)
 
-    def start(self, prompt: Any, options: dict[str, Any]) -> Continuation:
-        """The continuation of one prompt."""
+    def start(self, prompt: Any, options: dict[str, Any], written: Sequence[int] = ()) -> Continuation:
+        """The continuation of one prompt, of which the first tokens may be known."""
         if are_several(prompt):
             raise InputError("start takes one prompt", "generate takes several")
         beside = self._media.named(options)
         options = {name: value for name, value in options.items() if name not in beside}
         [read] = self._prompts.read(prompt, None, beside, told_padding(self._generation, options))
-        return self._start(read, options)
+        return self._start(read, options, written=written)
 
     def generate(
         self, given: Any, mask: torch.Tensor | None, copies: int, stream: bool, options: dict[str, Any]
@@ -93,7 +93,14 @@ class TextGeneration:
     def close(self) -> None:
         self._generator.close()
 
-    def _start(self, prompt: Prompt, options: dict[str, Any], row: int = 0, told: Told | None = None) -> Continuation:
+    def _start(
+        self,
+        prompt: Prompt,
+        options: dict[str, Any],
+        row: int = 0,
+        told: Told | None = None,
+        written: Sequence[int] = (),
+    ) -> Continuation:
         named = {key: value for key, value in options.items() if key != "pad_token_id"}
         terms = text_options(self._generation, len(prompt.ids), named, self._adapters, prompt.padding)
         if terms.ends and not prompt.text:
@@ -101,7 +108,7 @@ class TextGeneration:
         if terms.ends:
             terms = replace(terms, stop=terms.stop | self._tokenizer.special_ids(terms.ends))
         reader = self._tokenizer.reader(terms.ends) if prompt.text else None
-        return self._generator.start(prompt.ids, terms, row, reader, told, prompt.source, prompt.media)
+        return self._generator.start(prompt.ids, terms, row, reader, told, prompt.source, prompt.media, written)
 
     def _start_all(
         self, prompts: Sequence[Prompt], copies: int, options: dict[str, Any], told: Told | None

@@ -94,15 +94,19 @@ class Generator:
         told: Told | None = None,
         source: TextSource | None = None,
         media: TextMedia | None = None,
+        written: Sequence[int] = (),
     ) -> Continuation:
         """Continue a prompt; `reader` and `told` are those of the Continuation.  `source`: what an encoder reads of it.
 
-        `media`: what stands before it.  Raises InputError where no room could ever hold it, or PipelineClosed.
+        `media`: what stands before it; `written`: the first tokens of its continuation, which are known.  Raises
+        InputError where no room could ever hold it, or PipelineClosed.
         """
         pools = self._scheduler.pools
         found = Continuation(row, options, self._cancel, reader, told)
         found.prompt_tokens = len(prompt)
-        text = TextInProgress(list(prompt), options, found, source=source, media=media)
+        for token in written:
+            found.add(token, 0.0)
+        text = TextInProgress([*prompt, *written], options, found, source=source, media=media)
         pages = text.needed(pools, len(prompt) + options.new)
         if pages > pools.full.count - 1 and "table" in self._takes:
             raise InputError(

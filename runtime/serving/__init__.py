@@ -7,7 +7,7 @@ interface     the inputs and outputs of the model
 batching      the requests that may run as one batch, padded to one length or as they are
 served_model  an artifact that is served, whatever asks: its engines and what they work on
 admission     the requests that wait and run; what becomes of them when a batch or an engine fails
-texts         texts in progress, which begin again where an engine took them with it
+texts         texts in progress, which go on in another engine where one took them with it
 embeddings    vectors of texts, of what an encoder returns
 engines/      the processes that hold pipelines: started, watched, started again; what is said between them and us
 arrays        tensors as bytes

@@ -1,11 +1,11 @@
-"""Texts in progress: what an engine writes goes to who asked, and a text that an engine took with it begins again."""
+"""Texts in progress: what an engine writes goes to who asked, and a text whose engine is lost goes on in another."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from runtime.serving.admission import MOST_DEATHS, NotServing, Overloaded, RequestFailed
@@ -26,7 +26,7 @@ class Token:
 
 @dataclass(eq=False)
 class ServedText:
-    """A text in progress.  `options` hold a seed: begun again, it is the same."""
+    """A text in progress.  `options` hold a seed: another engine goes on as the first one would have."""
 
     prompt: Any
     options: Mapping[str, Any]
@@ -34,11 +34,15 @@ class ServedText:
     number: int
     engine: int | None = None  # that writes it; None while none is ready
     prompt_tokens: int = 0
-    seen: int = 0  # tokens of the present engine
-    told: int = 0  # tokens that were handed on
-    reason: str = ""  # of its end, also where it was begun again and ends before a token that was handed on
-    deaths: int = 0  # of engines that it alone may have ended
-    losses: int = 0  # of engines that wrote it, since its last token
+    written: list[int] = field(default_factory=list)  # its tokens, which were handed on
+    begun_at: int = 0  # the number of them that the present engine did not write
+    deaths: int = 0  # of engines that it alone may have ended, since it went on
+    losses: int = 0  # of engines that wrote it, since then
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the present engine writes token by token: the first one comes of another step, that of a prompt."""
+        return len(self.written) > self.begun_at + 1
 
     @property
     def is_suspect(self) -> bool:
@@ -52,8 +56,8 @@ TextNews = tuple[ServedText, Token | Exception | None]
 class Texts:
     """The texts of some engines, each of which shares its batches among its texts.
 
-    The texts that a lost engine wrote begin again.  Those that are suspect do so one by one: no other text begins on
-    their engine until they go on.
+    The texts that a lost engine wrote go on in another one, or in the next, behind their tokens.  Those that are
+    suspect do so one by one: no other text begins on their engine until they go on.
     """
 
     def __init__(self, send: Callable[[int, EngineMessage], None], most: int) -> None:
@@ -89,7 +93,7 @@ class Texts:
     # ---- what the engines tell
 
     def opened(self, engine: int = 0) -> None:
-        """An engine is ready: what no engine writes begins, or begins again."""
+        """An engine is ready: what no engine writes begins, or goes on."""
         self._ready.add(engine)
         self._fill()
 
@@ -108,18 +112,15 @@ class Texts:
         self._fill()
 
     def step(self, fields: Mapping[str, Any]) -> None:
-        """A token.  Those that were handed on before the engine died are not handed on again."""
+        """A token."""
         if (text := self._texts.get(fields["id"])) is None:
             return
-        text.seen += 1
-        text.reason = fields["reason"]
-        if text.seen > text.told:
-            text.told += 1
-            was_suspect, text.losses = text.is_suspect, 0
+        text.written.append(fields["token"])
+        if text.goes_on:
+            was_suspect, text.losses, text.deaths = text.is_suspect, 0, 0
             if was_suspect:
                 self._fill()
-            token = Token(fields["token"], fields["text"], fields["logprob"], fields["reason"])
-            text.news.put_nowait((text, token))
+        text.news.put_nowait((text, Token(fields["token"], fields["text"], fields["logprob"], fields["reason"])))
 
     def begun(self, fields: Mapping[str, Any]) -> None:
         """The prompt was read."""
@@ -151,8 +152,8 @@ class Texts:
                 free -= {engine} if text.is_suspect else set()
 
     def _ask(self, text: ServedText, engine: int) -> None:
-        text.engine, text.seen = engine, 0
-        asked = {"id": text.number, "prompt": text.prompt, "options": dict(text.options)}
+        text.engine, text.begun_at = engine, len(text.written)
+        asked = {"id": text.number, "prompt": text.prompt, "options": dict(text.options), "written": [*text.written]}
         self._send(engine, EngineMessage("text", asked))
 
     def _end(self, number: int, error: Exception | None) -> None:

@@ -23,6 +23,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -207,20 +208,20 @@ class Serving:
         if (session, number) in self._texts:  # asked for before the front knew of a loss, and again after it
             return
         self._texts[session, number] = TextOrder()
-        given = session, number, message.fields["prompt"], message.fields["options"]
+        given = session, number, *(message.fields[name] for name in ("prompt", "options", "written"))
         threading.Thread(target=self._write, args=given, name=f"text {number}", daemon=True).start()
 
-    def _write(self, session: int, number: int, prompt: Any, options: dict[str, Any]) -> None:
-        """On a thread of the text."""
+    def _write(self, session: int, number: int, prompt: Any, options: dict[str, Any], written: list[int]) -> None:
+        """On a thread of the text, whose first tokens an earlier engine has `written`."""
         try:
             if "logit_bias" in options:  # JSON has no numbers as keys
                 options["logit_bias"] = dict(options["logit_bias"])
-            text = self._pipe.start(prompt, **options)
+            text = self._pipe.start(prompt, written=written, **options)
             self._texts[session, number].begin(text)
             if session != self._session:  # the front asks again
                 text.cancel()
             self._say(session, "begun", {"id": number, "prompt_tokens": text.prompt_tokens})
-            for step in text:
+            for step in islice(text, len(written), None):
                 told = {"token": step.token, "text": step.text, "logprob": step.logprob, "reason": step.reason}
                 self._say(session, "step", {"id": number, **told})
             self._say(session, "end", {"id": number})

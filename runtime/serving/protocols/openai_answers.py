@@ -54,7 +54,7 @@ class TextAnswer:
         try:
             for prompt in wish.prompts:
                 for copy in range(wish.copies):
-                    # A seed of its own: begun again, it is the same.
+                    # A seed of its own: another engine goes on as the first one would have.
                     own = secrets.randbits(31) if seed is None else seed + copy
                     text = texts.begin(prompt, {**wish.options, "seed": own}, self._news)
                     self._choices[text] = Choice(len(self._choices), text)
@@ -101,11 +101,7 @@ class TextAnswer:
     async def _events(self) -> AsyncIterator[bytes]:
         async for choice, token in self._tokens():
             first = {"role": "assistant"} if self._wish.chat and len(choice.tokens) == 1 else {}
-            yield self._event(choice, [token], token.reason, first)
-        for choice in self._choices.values():
-            last = choice.tokens[-1:]
-            if not any(token.reason for token in last):  # begun again, it ended before what was handed on
-                yield self._event(choice, [], choice.text.reason, {})
+            yield self._event(choice, token, first)
         if self._wish.usage:
             yield _data({**self._head, "object": self._chunk, "choices": [], **self._usage()})
         yield b"data: [DONE]\n\n"
@@ -134,17 +130,16 @@ class TextAnswer:
     def _chunk(self) -> str:
         return "chat.completion.chunk" if self._wish.chat else "text_completion"
 
-    def _event(self, choice: Choice, tokens: list[Token], reason: str, first: dict[str, str]) -> bytes:
-        """The last tokens of a choice, of which there may be none, and why it ends; empty while it goes on."""
-        logprobs = self._logprobs(tokens, choice.length - sum(len(token.text) for token in tokens))
-        said = self._said(choice, tokens, "delta", first)
-        entry = {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": reason or None}
+    def _event(self, choice: Choice, token: Token, first: dict[str, str]) -> bytes:
+        logprobs = self._logprobs([token], choice.length - len(token.text))
+        said = self._said(choice, [token], "delta", first)
+        entry = {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": token.reason or None}
         return _data({**self._head, "object": self._chunk, "choices": [entry]})
 
     def _ended(self, choice: Choice) -> dict[str, Any]:
         said = self._said(choice, choice.tokens, "message", {"role": "assistant"})
         logprobs = self._logprobs(choice.tokens, 0)
-        return {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": choice.text.reason}
+        return {"index": choice.index, **said, "logprobs": logprobs, "finish_reason": choice.tokens[-1].reason}
 
     def _said(self, choice: Choice, tokens: list[Token], key: str, first: dict[str, str]) -> dict[str, Any]:
         """The text of some tokens; of a chat as a `message` or a `delta` that opens with `first`."""
@@ -156,7 +151,7 @@ class TextAnswer:
         return {"text": text}
 
     def _logprobs(self, tokens: list[Token], offset: int) -> dict[str, Any] | None:
-        if not self._wish.logprobs or not tokens:
+        if not self._wish.logprobs:
             return None
         if self._wish.chat:
             told = [

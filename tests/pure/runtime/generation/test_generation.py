@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from runtime.generation.scheduling.sequences import TextInProgress
 from runtime.manifest.manifest import Generation
 from tests.support.patience import PATIENCE
 from tests.support.texts import (
+    END,
     FULL,
     SLIDING,
     VOCABULARY,
@@ -57,6 +59,19 @@ def test_texts_that_have_no_room_wait_or_give_their_pages_up() -> None:
             assert len(found.steps) == 12
         assert made._scheduler.pools.full.free == 9
     assert decoder.computed > sum(map(len, prompts(8))) + 8 * 11  # some were computed again
+
+
+@pytest.mark.parametrize("make", [lambda: Decoder(FULL), lambda: Recurrence(replace(FULL, slots=9, together="even"))])
+def test_a_text_goes_on_behind_what_was_written_of_it(make: Callable[[], Decoder | Recurrence]) -> None:
+    """As if it had not been interrupted, to the same end."""
+    with generator(make()) as made:
+        for prompt in prompts(6):
+            whole = written(prompt, 12)
+            for known in range(len(whole) + 1):
+                text = made.start(prompt, TextOptions(12, stop=frozenset([END])), written=whole[:known])
+                assert tokens(text) == whole
+                assert text.prompt_tokens == len(prompt)
+                assert [step.done for step in text.steps] == [False] * (len(whole) - 1) + [True]
 
 
 def test_a_prefix_is_computed_once() -> None:

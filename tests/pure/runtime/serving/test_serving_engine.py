@@ -33,9 +33,10 @@ def test_a_prompt_that_takes_long_to_read_holds_up_no_other_text() -> None:
 
     def start(prompt: str, **options: Any) -> Text:
         assert prompt == "short" or read.wait(PATIENCE)
-        return Text([Step(0, 5, "w5", True)])
+        return Text([*(Step(0, token, "", False) for token in options["written"]), Step(0, 5, "w5", True)])
 
-    asked = [EngineMessage("text", {"id": i, "prompt": p, "options": {}}) for i, p in ((1, "long"), (2, "short"))]
+    texts = (1, "long", []), (2, "short", [7])  # of the second one a token was written before
+    asked = [EngineMessage("text", {"id": i, "prompt": p, "options": {}, "written": w}) for i, p, w in texts]
     messages = iter([*asked, EngineMessage("cancel", {"id": 1}), None])
 
     def send(kind: str, fields: Mapping[str, Any], _: object = None) -> None:

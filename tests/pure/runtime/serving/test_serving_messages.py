@@ -15,6 +15,7 @@ from runtime.errors import InputError
 from runtime.serving.admission import RequestFailed
 from runtime.serving.embeddings import Embeddings, _row
 from runtime.serving.engines.hosts import host_job
+from runtime.serving.engines.messages import EngineMessage
 from runtime.serving.front import listening
 from runtime.serving.front.app import Server, Settings, _read
 from runtime.serving.packages.writing import write_package
@@ -131,19 +132,28 @@ def test_a_package_replaces_what_it_wrote_and_nothing_else(folder: Path, tmp_pat
         write_package(folder, "ray", folder / "ray", "own", [])
 
 
-def test_a_text_that_ends_its_engine_twice_fails() -> None:
-    async def run() -> Exception:
+@pytest.mark.parametrize("tokens", [0, 1, 2])
+def test_a_text_that_ends_its_engine_twice_fails(tokens: int) -> None:
+    """Unless it went on in between, by a token more than the one that a prompt gives."""
+
+    async def run() -> list[Any]:
         texts, news = Texts(lambda *_: None, 4), asyncio.Queue[Any]()
         texts.opened()
         texts.begin("a", {}, news)
         for _ in range(2):
+            for token in range(tokens):
+                texts.step({"id": 1, "token": token, "text": "", "logprob": 0.0, "reason": ""})
             texts.lost()
             texts.opened()
-        return (await news.get())[1]
+        texts.ended(1)
+        return [news.get_nowait()[1] for _ in range(news.qsize())]
 
-    failed = asyncio.run(run())
-    assert isinstance(failed, RequestFailed)
-    assert str(failed) == "the model's process ended while it wrote this text, twice"
+    *_, last = asyncio.run(run())
+    if tokens == 2:
+        assert last is None
+    else:
+        assert isinstance(last, RequestFailed)
+        assert str(last) == "the model's process ended while it wrote this text, twice"
 
 
 def test_a_text_that_ends_engines_at_a_token_fails_and_those_beside_it_are_written() -> None:
@@ -151,7 +161,13 @@ def test_a_text_that_ends_engines_at_a_token_fails_and_those_beside_it_are_writt
 
     async def run() -> dict[str, list[Any]]:
         news, asked, ends = asyncio.Queue[Any](), dict[int, tuple[str, int]](), 0
-        texts = Texts(lambda _, message: asked.update({message.fields["id"]: (message.fields["prompt"], 0)}), 9)
+
+        def ask(_: int, message: EngineMessage) -> None:
+            prompt, written = message.fields["prompt"], message.fields["written"]
+            assert written == [*range(len(written))]
+            asked[message.fields["id"]] = prompt, len(written)
+
+        texts = Texts(ask, 9)
         texts.opened()
         for prompt in "abcde":
             texts.begin(prompt, {}, news)

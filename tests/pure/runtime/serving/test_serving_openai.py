@@ -59,26 +59,27 @@ def test_more_texts_than_may_be_in_progress_are_no_overload() -> None:
         asyncio.run(ask(["a"] * 4))
 
 
-@pytest.mark.parametrize("again", [["", "stop"], ["", "", "", "length"]])
-def test_a_text_that_is_begun_again_has_a_reason_of_its_end(again: list[str]) -> None:
-    """It may be another then, by rounding, and end before what was handed on of the first."""
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_text_goes_on_in_another_engine_behind_what_was_handed_on(stream: bool) -> None:
+    """It might be another, by rounding, if it began again: its parts would not fit together."""
+    asked: list[list[int]] = []
 
-    async def ask(stream: bool) -> list[dict[str, Any]]:
-        texts = Texts(lambda engine, message: None, most=6)
+    async def ask() -> list[dict[str, Any]]:
+        texts = Texts(lambda engine, message: asked.append(message.fields["written"]), most=6)
         answer = TextAnswer(read_wish({"prompt": "a", "stream": stream}, chat=False), texts, "model")
-        for reason in ["", "", "", "lost", *again]:
+        for token, reason in enumerate(["", "", "lost", "", "", "lost", "stop"]):
             texts.opened()
             if reason == "lost":
                 texts.lost()
             else:
-                texts.step({"id": 1, "token": 5, "text": "b", "logprob": 0.0, "reason": reason})
+                texts.step({"id": 1, "token": token, "text": f"{token}", "logprob": 0.0, "reason": reason})
         texts.ended(1)
         return [told["choices"][0] for told in await events(answer)] if stream else (await answer.whole())["choices"]
 
-    for stream in (False, True):
-        choices = asyncio.run(ask(stream))
-        assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + [again[-1]]
-        assert "".join(choice["text"] for choice in choices) == "b" * max(len(again), 3)
+    choices = asyncio.run(ask())
+    assert asked == [[], [0, 1], [0, 1, 3, 4]]
+    assert "".join(choice["text"] for choice in choices) == "01346"
+    assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
 
 
 async def events(answer: TextAnswer) -> list[dict[str, Any]]:
