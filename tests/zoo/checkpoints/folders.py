@@ -312,7 +312,7 @@ FOLDERS: dict[str, Kind] = {
         only({"model_index.json": {}, "unet/config.json": {}}), refused=True
     ),
     "a component of diffusers": folder_of(
-        only({"config.json": {"_class_name": "ControlNetModel", "_diffusers_version": "0.36"}}), refused=True
+        only({"config.json": {"_class_name": "LTXVideoTransformer3DModel", "_diffusers_version": "0.36"}}), refused=True
     ),
     "GGUF": folder_of(only({"x-Q4_K_M.gguf": ""}), refused=True),
     "config.json, and GGUF": folder_of(beside("x-Q4_K_M.gguf"), refused=True),
