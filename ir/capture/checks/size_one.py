@@ -44,9 +44,11 @@ def reshaped_at_one(symbol: sympy.Symbol, graph: Graph) -> Call | None:
     for node in graph.nodes:
         if not isinstance(node, Call) or is_whole(node) or is_higher_order(node) or repeats(node):
             continue
+        if not any(symbol in _symbols(v) for v in node.operands):
+            continue
         types = tree_map(lambda a: a.type if isinstance(a, Value) else a, (node.args, dict(node.kwargs)))
         text = f"{node.op}{types}"
-        if text not in seen and any(symbol in _symbols(v) for v in node.operands) and _reshapes(node, sizes):
+        if text not in seen and _reshapes(node, sizes):
             return node
         seen.add(text)
     return None

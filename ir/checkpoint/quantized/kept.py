@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._C import DisableTorchFunction
 
 from ir.checkpoint.mosaic import Mosaic, Tile
 from ir.checkpoint.quantized.dequantized import Dequantized
@@ -31,7 +32,9 @@ class KeptWeight:
         tensors = tuple(module._parameters[name] for _, name in self.parameters)
         codes = tensors[0]
         assert codes is not None
-        if codes.ndim == self.scheme.dims:
+        with DisableTorchFunction():
+            of_experts = codes.ndim != self.scheme.dims
+        if not of_experts:
             return self._made(*tensors)[0]
         (weight,) = torch.ops.higher_order.map_impl(self._made, tensors, ())
         return weight

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch._C import DisableTorchFunction
 
 from ir.checkpoint.quantized.scaled_operator import DEQUANTIZED
 from ir.checkpoint.quantized.scheme import Parts, PartShapes, RowAxis, Scheme
@@ -38,11 +39,15 @@ class Scaled:
         return blocks_times(values, scale.to(dtype), steps)
 
     def in_graphs(self, parts: Parts, dtype: torch.dtype) -> torch.Tensor:
-        codes, scale = parts["codes"], decoded_scale(parts["scale"])
-        if "zeros" in parts or codes.ndim != self.dims:
+        codes, scale = parts["codes"], parts["scale"]
+        with DisableTorchFunction():  # an export would go through all its modes at each look
+            one_operator = "zeros" not in parts and codes.ndim == self.dims
+            is_encoded = scale.dtype.itemsize == 1
+            shapes = tuple(codes.shape), tuple(scale.shape)
+        if not one_operator:
             return self.dequantize(parts).to(dtype)
-        steps = self.steps(tuple(codes.shape), tuple(scale.shape))
-        return DEQUANTIZED(codes, scale.to(torch.float32) if self.wide else scale, [*steps], dtype)
+        scale = decoded_scale(scale) if is_encoded else scale
+        return DEQUANTIZED(codes, scale.to(torch.float32) if self.wide else scale, [*self.steps(*shapes)], dtype)
 
     def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
         codes = shapes["codes"]
