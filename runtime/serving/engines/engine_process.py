@@ -299,6 +299,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         pipe = loaded(options)
         if options.compile and pipe.manifest.generation.page and any(device.type != "cpu" for device in pipe.devices):
             pipe.prepare(batch=PREPARED)  # or texts would wait for the compiler
+    except StageLost as e:  # its process may load the next time
+        print(f"the engine ends: {e}", file=sys.stderr, flush=True)
+        return 1
     except (DeviceError, InputError, ManifestError, StageError) as e:
         wire.send("refused", {"message": str(e)})
         return 2

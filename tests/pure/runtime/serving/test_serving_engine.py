@@ -13,7 +13,9 @@ from unittest.mock import Mock
 
 import pytest
 
+from runtime.errors import StageError, StageLost
 from runtime.generation.continuation import Step
+from runtime.serving.engines import engine_process
 from runtime.serving.engines.engine_process import Serving
 from runtime.serving.engines.messages import EngineMessage
 from runtime.serving.engines.supervisor import Supervisor
@@ -70,3 +72,24 @@ def test_what_is_asked_of_an_engine_that_ended_unnoticed_fails_nobody() -> None:
     loop = uvloop.new_event_loop()
     assert loop.run_until_complete(ask())
     loop.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (StageLost(1, "cpu", ConnectionError("killed")), 1, []),
+        (StageError(1, "cpu", ValueError("bad")), 2, ["refused"]),
+    ],
+)
+def test_a_process_that_is_lost_while_it_loads_is_no_refusal(
+    error: Exception, status: int, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor starts the engine again, and none that refused its artifact."""
+    said: list[str] = []
+    wire = SimpleNamespace(send=lambda kind, fields: said.append(kind))
+    monkeypatch.setattr(engine_process, "Wire", lambda connection: wire)
+    for name in ("Beating", "signal", "socket"):
+        monkeypatch.setattr(engine_process, name, Mock())
+    monkeypatch.setattr(engine_process, "loaded", Mock(side_effect=error))
+    assert engine_process.main(["out", "--socket", "3"]) == status
+    assert said == told
