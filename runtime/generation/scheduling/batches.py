@@ -31,7 +31,7 @@ class TextBatch:
         if (media := self.texts[0].media) is None or not self.texts[0].looks:
             return made
         longer = {name: pad(made[name], (0, 1), value=TRASH) for name in ("table", "window_table") if name in made}
-        return made | longer | media.given
+        return {**made, **longer, **media.given}
 
     @property
     def follows(self) -> StepOutputs | None:

@@ -18,10 +18,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -39,7 +39,7 @@ from runtime.pipeline import Pipeline
 from runtime.processes.start import QUIET
 from runtime.serving.arrays import Array
 from runtime.serving.engines.messages import EngineMessage, receive_message
-from runtime.serving.engines.observation import Observer, is_stopped
+from runtime.serving.engines.observation import Observer, children, is_stopped
 from runtime.serving.engines.tensors import array_of, tensor_of
 
 PREPARED = 128  # texts at once for which the compiled steps of a decoder are ready before it serves
@@ -63,6 +63,19 @@ class Wire:
         return receive_message(self._connection)
 
 
+@dataclass
+class StoppedProcesses:
+    """The processes that were stopped by a signal at the last look; one that is at two in a row is killed."""
+
+    _before: set[int] = field(default_factory=set)
+
+    def look(self, pids: Iterable[int]) -> None:
+        stopped = {pid for pid in pids if is_stopped(pid)}
+        for pid in stopped & self._before:
+            kill_group(pid)
+        self._before = stopped
+
+
 class Beating:
     """The thread that shows that the process lives, how much it has read while it loads, and then that stages do."""
 
@@ -78,10 +91,13 @@ class Beating:
         self._serving = serving
 
     def _run(self) -> None:
+        stopped = StoppedProcesses()
         while True:
             self._wire.send("beat", {} if self._serving else {"read": _bytes_read()})
             if self._serving is not None:
                 self._serving.look()
+            else:  # or it would load for as long as a slow one may
+                stopped.look(children())
             time.sleep(BEAT)
 
 
@@ -123,7 +139,7 @@ class Serving:
         self._gate = threading.Lock()  # held while something is said, and while a session ends
         self._broken = threading.Event()
         self._why = ""  # it is
-        self._stopped: set[int] = set()  # processes that were stopped at the last look
+        self._stopped = StoppedProcesses()
         self._asked = threading.Event()  # to observe the stages
         self._done: SimpleQueue[tuple[int, int, Future[Any]]] = SimpleQueue()
         self._in_flight = 0
@@ -159,10 +175,7 @@ class Serving:
 
     def look(self) -> None:
         """See whether the stages' processes live; one that is stopped twice in a row is killed."""
-        stopped = {pid for pid in self._pipe.pids if is_stopped(pid)}
-        for pid in stopped & self._stopped:
-            kill_group(pid)
-        self._stopped = stopped
+        self._stopped.look(self._pipe.pids)
         if self._pipe.closed:
             self._break("a stage's process is gone")
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from queue import SimpleQueue
@@ -16,8 +20,9 @@ import pytest
 from runtime.errors import StageError, StageLost
 from runtime.generation.continuation import Step
 from runtime.serving.engines import engine_process
-from runtime.serving.engines.engine_process import Serving
+from runtime.serving.engines.engine_process import Serving, StoppedProcesses
 from runtime.serving.engines.messages import EngineMessage
+from runtime.serving.engines.observation import children
 from runtime.serving.engines.supervisor import Supervisor
 from tests.support.patience import PATIENCE
 
@@ -93,3 +98,18 @@ def test_a_process_that_is_lost_while_it_loads_is_no_refusal(
     monkeypatch.setattr(engine_process, "loaded", Mock(side_effect=error))
     assert engine_process.main(["out", "--socket", "3"]) == status
     assert said == told
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP") or sys.platform != "linux", reason="the system tells no children")
+def test_a_process_that_is_stopped_at_two_looks_is_killed() -> None:
+    """While stages load, too, which may take minutes."""
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as process:
+        stopped = StoppedProcesses()
+        stopped.look(children())
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        stopped.look(children())
+        assert process.poll() is None
+        assert process.pid in children()
+        stopped.look(children())
+        assert process.wait(PATIENCE) == -signal.SIGKILL
