@@ -51,7 +51,8 @@ def _in_kernel(node: Node, time: Time, predicted: Predictions) -> Time:
     if not isinstance(node, Call) or not node.kernel:
         return time
     alone, cost = predicted.number(each_once(node, {})), predicted.cost(node)
-    return Time(time.device * float(cost.bytes) / alone, time.host * cost.launches)
+    share = float(cost.bytes) / alone if alone else 0.0  # of no columns, as those of a head that are not rotated
+    return Time(time.device * share, time.host * cost.launches)
 
 
 def _dtype(graph: Graph, predicted: Predictions) -> torch.dtype:

@@ -102,6 +102,14 @@ def test_profiled_kernels_take_the_share_of_the_bytes_that_they_move() -> None:
     assert sum(m.time.device for m in in_kernel) < 2 * sum(n.measured[0].time.device for n in alone.nodes[-3:])
 
 
+def test_profiled_nodes_without_numbers_take_no_time_of_a_kernel() -> None:
+    graph = marked(Model(lambda layer, x: torch.cat([x * 3, x[..., 256:]], -1) + 1), torch.ones(2, 256))
+    costed = AnnotateCost(cost=CostSource.profiled).run(PropagateShapes().run(graph, machine(1)), machine(1))
+    times = {n.op._opname: n.measured[0].time.device for n in costed.nodes if isinstance(n, Call) and n.kernel}
+    assert times.keys() == {"mul", "slice", "cat", "add"}
+    assert times["slice"] == 0
+
+
 def test_what_others_read_is_written() -> None:
     def function(layer: nn.Module, x: Tensor) -> Tensor:
         y = x * 2
