@@ -58,7 +58,7 @@ def runs_as_written(tensors):
     return (
         torch.compiler.is_compiling()
         or triton is None
-        or tensors[0].get_device() < 0
+        or not tensors[0].is_cuda
         or torch.is_grad_enabled()
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._get_tracing_state() is not None

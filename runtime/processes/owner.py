@@ -107,8 +107,9 @@ class StageProcesses:
         return engine
 
     def close(self) -> None:
-        """End the processes, and wait until they have ended."""
+        """End the processes, wait until they have ended, and release the stages of this one."""
         self._end()
+        self._own, self._engine = (), None
 
     def _start_missing(self) -> None:
         """Start the processes that are not there, or were lost.  Raises PipelineClosed."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,19 @@ def test_another_process_is_lost_and_started_again(pipe: Pipeline) -> None:
         pipe.restart()
         check(pipe, 0)
     assert before not in pipe.pids
+
+
+def test_a_stage_of_the_caller_is_released(pipe: Pipeline) -> None:
+    check(pipe, 0)
+    assert pipe._processes is not None
+    ((program,),) = (stage.programs for stage in pipe._processes._own)
+    module = weakref.ref(program.module)
+    del program
+    pipe.close()
+    gc.collect()
+    assert module() is None
+    with pytest.raises(PipelineClosed):
+        pipe.restart()
 
 
 def test_a_stage_of_the_caller_that_hangs_is_given_up(pipe: Pipeline, tmp_path: Path) -> None:

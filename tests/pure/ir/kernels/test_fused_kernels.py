@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 import ir.fused.fused_kernel
@@ -68,6 +69,16 @@ def test_elsewhere_a_function_runs_as_it_is() -> None:
     assert same_bits([function(*given)], [normalized(*given)])
     found = torch.autograd.grad(function(*given).sum(), given)
     assert same_bits(found, torch.autograd.grad(normalized(*given).sum(), given))
+    assert not function.launches
+
+
+@pytest.mark.parametrize("device", ["xpu", "mps", "meta"])
+def test_devices_of_other_kinds_run_a_function_as_it_is(by_torch: Any, device: str) -> None:
+    with FakeTensorMode():
+        x = torch.empty(2, 8, device=device)
+    function = by_torch.fused_kernel(gated)
+    with torch.no_grad():
+        assert function(x, x).device.type == device
     assert not function.launches
 
 
