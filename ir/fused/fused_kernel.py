@@ -93,9 +93,9 @@ def _checked_launch(function, tensors, sources):
     formula = steps_of(function, tensors)
     kernel = kernel_for(formula, tensors)
     key = here(), kernel.source, *[t.dtype for t in tensors]
-    sources.add(key)
-    if len(sources) > MOST_KERNELS:
+    if key not in sources and len(sources) == MOST_KERNELS:
         raise NoKernel("it has many kernels already")
+    sources.add(key)
     with COMPILING:
         if key not in KERNELS:
             KERNELS[key] = None

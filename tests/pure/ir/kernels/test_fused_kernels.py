@@ -264,6 +264,8 @@ def test_a_function_has_so_many_kernels(by_torch: Any) -> None:
     *launches, last = (by_torch.launch_for(torch.mul, some, sources) for some in given)
     assert torch.mul not in launches
     assert last is torch.mul
+    again = [torch.ones(4, 8), torch.ones(4, 1)]  # for more rows, those that it has go on
+    assert by_torch.launch_for(torch.mul, again, sources) is not torch.mul
 
 
 def test_what_a_compiler_fails_at_is_told(by_torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
