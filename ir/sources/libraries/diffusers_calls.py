@@ -75,9 +75,8 @@ def _control(config: Any) -> LibraryCall:
     picture = torch.rand(rows, config.conditioning_channels, size * height, size * width)
     inputs = {**call.inputs, "controlnet_cond": picture, "guess_mode": False}
     inputs["conditioning_scale"] = torch.tensor(1.0)
-    return LibraryCall(
-        inputs, {**call.dynamic, "controlnet_cond": {0: "batch", 2: "picture_height", 3: "picture_width"}}
-    )  # type: ignore[dict-item]
+    sizes: dict[str, Any] = {"controlnet_cond": {0: "batch", 2: "picture_height", 3: "picture_width"}}
+    return LibraryCall(inputs, dict(call.dynamic or {}) | sizes)
 
 
 def _autoencoder(config: Any) -> LibraryCall:

@@ -18,10 +18,10 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -39,7 +39,8 @@ from runtime.pipeline import Pipeline
 from runtime.processes.start import QUIET
 from runtime.serving.arrays import Array
 from runtime.serving.engines.messages import EngineMessage, receive_message
-from runtime.serving.engines.observation import Observer, children, is_stopped
+from runtime.serving.engines.observation import Observer
+from runtime.serving.engines.stopped import StoppedProcesses, children
 from runtime.serving.engines.tensors import array_of, tensor_of
 
 PREPARED = 128  # texts at once for which the compiled steps of a decoder are ready before it serves
@@ -61,19 +62,6 @@ class Wire:
 
     def receive(self) -> EngineMessage | None:
         return receive_message(self._connection)
-
-
-@dataclass
-class StoppedProcesses:
-    """The processes that were stopped by a signal at the last look; one that is at two in a row is killed."""
-
-    _before: set[int] = field(default_factory=set)
-
-    def look(self, pids: Iterable[int]) -> None:
-        stopped = {pid for pid in pids if is_stopped(pid)}
-        for pid in stopped & self._before:
-            kill_group(pid)
-        self._before = stopped
 
 
 class Beating:

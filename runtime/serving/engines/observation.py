@@ -90,19 +90,3 @@ def _resident(pid: int) -> int:
     with suppress(OSError, IndexError, ValueError):
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal: it lives, and will not answer."""
-    with suppress(OSError, IndexError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
-    return False
-
-
-def children() -> set[int]:
-    """The ids of the processes that this one has started; none where the system does not tell."""
-    found = set[int]()
-    for path in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):  # of a thread that has ended
-            found |= {int(pid) for pid in path.read_text().split()}
-    return found

@@ -18,10 +18,12 @@ from types import MappingProxyType
 
 from runtime.awake_clock import AwakeClock
 from runtime.serving.engines.messages import EngineMessage, read_message
+from runtime.serving.engines.stopped import StoppedProcesses
 
 HUNG_AFTER = 3.0  # seconds without a sign of life after which a process counts as hung
 HUNG_LOADING_AFTER = 60.0  # while it loads, as libraries then keep Python from running for seconds
 _TICK = 0.1  # seconds between two looks at the time
+_LOOK = 1.0  # seconds between two looks at whether a process was stopped that has shown no sign of life yet
 PAUSES = (
     0.0,
     0.5,
@@ -156,13 +158,21 @@ class Supervisor:
         return reader
 
     async def _watch(self) -> None:
-        """End a process that is silent: it hangs, or was stopped.  Silence counts from its first sign of life on."""
-        clock = AwakeClock(_TICK)
+        """End a process that is silent: it hangs, or was stopped.
+
+        Silence counts from its first sign of life on: before, libraries may take minutes to import.
+        """
+        clock, stopped, since = AwakeClock(_TICK), StoppedProcesses(), 0.0
         while self._silent is None or self._silent < self._patience():
             await asyncio.sleep(_TICK)
             passed = clock.passed()
             if self._silent is not None:
                 self._silent += passed
+                continue
+            since += passed
+            if since >= _LOOK:
+                stopped.look([self.pid])
+                since = 0.0
         self._kill()
 
     def _patience(self) -> float:

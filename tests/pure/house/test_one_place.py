@@ -46,6 +46,7 @@ def test_processes_are_ended_in_one_place() -> None:
         "runtime/processes/start.py",
         "runtime/processes/watch.py",
         "runtime/serving/engines/engine_process.py",
+        "runtime/serving/engines/stopped.py",
     }
 
 

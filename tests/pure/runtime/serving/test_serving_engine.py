@@ -20,9 +20,10 @@ import pytest
 from runtime.errors import StageError, StageLost
 from runtime.generation.continuation import Step
 from runtime.serving.engines import engine_process
-from runtime.serving.engines.engine_process import Serving, StoppedProcesses
+from runtime.serving.engines import supervisor as module
+from runtime.serving.engines.engine_process import Serving
 from runtime.serving.engines.messages import EngineMessage
-from runtime.serving.engines.observation import children
+from runtime.serving.engines.stopped import StoppedProcesses, children
 from runtime.serving.engines.supervisor import Supervisor
 from tests.support.patience import PATIENCE
 
@@ -113,3 +114,22 @@ def test_a_process_that_is_stopped_at_two_looks_is_killed() -> None:
         assert process.pid in children()
         stopped.look(children())
         assert process.wait(PATIENCE) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP") or sys.platform != "linux", reason="the system tells no states")
+def test_an_engine_that_is_stopped_before_its_first_sign_of_life_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK", 0.2)
+
+    async def watch(engine: Supervisor, process: subprocess.Popen[bytes]) -> int:
+        watched = asyncio.get_running_loop().create_task(engine._watch())
+        await asyncio.sleep(0.5)
+        assert process.poll() is None  # it may import for minutes
+        process.send_signal(signal.SIGSTOP)
+        ended = await asyncio.to_thread(process.wait, PATIENCE)
+        watched.cancel()
+        return ended
+
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as process:
+        engine = Supervisor([], Mock(), Mock())
+        engine._process = process
+        assert asyncio.run(watch(engine, process)) == -signal.SIGKILL
