@@ -49,7 +49,7 @@ def _hard(count, dtype, generator):
     least = ends.tiny * ends.eps  # a subnormal number
     numbers = [0.0, least, ends.tiny / 2, ends.tiny, ends.eps, 0.5, 1.0, 3.0, 88.0, 1 / ends.eps, ends.max, torch.inf]
     known = torch.tensor([*numbers, *(-number for number in numbers), torch.nan], dtype=torch.float64).to(dtype)
-    places = torch.randint(len(known), (count,), device=generator.device, generator=generator)
+    places = torch.randint(len(known), (count,), dtype=torch.int32, device=generator.device, generator=generator)
     return known.to(generator.device)[places]
 
 
@@ -57,5 +57,5 @@ def _any_bits(count, dtype, generator):
     """Bits of any kind: subnormal, infinite, no numbers."""
     bits = BITS[dtype.itemsize]
     ends = -(1 << 8 * dtype.itemsize - 1), (1 << 8 * dtype.itemsize - 1)
-    drawn = torch.randint(*ends, (count,), dtype=torch.int64, device=generator.device, generator=generator)
-    return drawn.to(bits).view(dtype)
+    drawn = torch.randint(*ends, (count,), dtype=bits, device=generator.device, generator=generator)
+    return drawn.view(dtype)
