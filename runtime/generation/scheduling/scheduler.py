@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from math import ceil
 from operator import attrgetter
 
 from runtime.generation.outputs import StepOutputs
@@ -30,7 +29,7 @@ class Scheduler:
     but only if it comes before as many tokens as that has were prefilled.
 
     A batch that stages on accelerators have begun counts as `unread` until the host knows its tokens; further steps of
-    its texts are ordered meanwhile: as many as last for `SLACK` behind the one that runs, as a text that comes waits
+    its texts are ordered meanwhile: about as many as last for `SLACK` behind the one that runs, as a text that comes waits
     for all that are ordered.
     """
 
@@ -108,7 +107,7 @@ class Scheduler:
         """
         self.unread -= 1
         step = took * min(self.groups, max(len(self.active), 1))  # each group's own; those of several take turns
-        self.ahead = max(LEAST_AHEAD, min(STEPS_AHEAD, 1 + ceil(SLACK / step))) if step else STEPS_AHEAD
+        self.ahead = max(LEAST_AHEAD, min(STEPS_AHEAD, 1 + round(SLACK / step))) if step else STEPS_AHEAD
 
     def failed(self, batch: TextBatch) -> list[TextInProgress]:
         """A batch was lost; its texts run again, each alone.  Returns those that fail again and again."""
