@@ -29,8 +29,8 @@ class Scheduler:
     but only if it comes before as many tokens as that has were prefilled.
 
     A batch that stages on accelerators have begun counts as `unread` until the host knows its tokens; further steps of
-    its texts are ordered meanwhile: about as many as last for `SLACK` behind the one that runs, as a text that comes waits
-    for all that are ordered.
+    its texts are ordered meanwhile: about as many as last for `SLACK` behind the one that runs, as a text that comes
+    waits for all that are ordered.
     """
 
     pools: Pools
