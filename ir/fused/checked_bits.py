@@ -56,6 +56,6 @@ def _hard(count, dtype, generator):
 def _any_bits(count, dtype, generator):
     """Bits of any kind: subnormal, infinite, no numbers."""
     bits = BITS[dtype.itemsize]
-    ends = -(1 << 8 * dtype.itemsize - 1), (1 << 8 * dtype.itemsize - 1)
-    drawn = torch.randint(*ends, (count,), dtype=bits, device=generator.device, generator=generator)
+    ends = torch.iinfo(bits)
+    drawn = torch.randint(ends.min, ends.max + 1, (count,), dtype=bits, device=generator.device, generator=generator)
     return drawn.view(dtype)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias
 
-from ir.fused.recorded import FLOATS, POINTWISE
+from ir.fused.recorded import BY_COLUMN, FLOATS, POINTWISE
 from ir.fused.row_sums import is_known_row
 from ir.graph import Call, Node, Value
 from ir.operators.facts import aten, aten_name
@@ -64,7 +64,7 @@ def is_kernel(nodes: Sequence[Call], outside: AbstractSet[Value]) -> bool:
     if len(shapes) != 1 or sum(map(launches, nodes)) < 2:
         return False
     (shape,) = shapes
-    by_column = any(aten_name(node.op) in ("cat", "slice", "mean") for node in nodes)
+    by_column = any(aten_name(node.op) in BY_COLUMN for node in nodes)
     return all(_fits(v.type.shape, shape, by_column) for node in nodes for v in (*node.operands, *node.results))
 
 

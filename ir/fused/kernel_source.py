@@ -5,7 +5,7 @@ from math import isfinite
 
 import torch
 
-from ir.fused.recorded import FLOATS, NoKernel, TensorAt
+from ir.fused.recorded import BY_COLUMN, FLOATS, NoKernel, TensorAt
 from ir.fused.row_sums import LOADED, is_known_row, sum_lines, threads_of_row
 
 EXPRESSIONS = {
@@ -28,7 +28,6 @@ EXPRESSIONS = {
 }
 """Each has the bits of torch's kernel for GPUs; `python -m tests.benchmarks.gpu.fused bits` compares them."""
 
-BY_COLUMN = ("cat", "slice", "mean")  # operators for which the last dimension stays one of its own
 COLUMNS_AT_ONCE = 1024  # columns that a program has at once
 NUMBERS_AT_ONCE = 2048  # numbers that a program has at once, of several rows
 MOST_PLACES = 1 << 31  # numbers of a tensor, which have places of 32 bits

@@ -66,6 +66,9 @@ POINTWISE = {
 }
 
 
+BY_COLUMN = ("cat", "slice", "mean")  # operators for which the last dimension stays one of its own
+
+
 def steps_of(function, tensors):
     """The formula of a function for arguments like `tensors`.  Raises NoKernel where it has none.
 

@@ -64,7 +64,7 @@ class Ports:
     alarms: Sequence[Closable] = ()  # closed first at the end
     links: Sequence[Closable] = ()  # closed last
     threads: Sequence[Thread] = ()  # that run already, and end once the alarms are closed
-    ahead: bool = True  # whether nothing that stages send goes to another host, as it must exist before it does
+    ahead: bool = True  # whether no link is to another host, where tensors go only once they exist
 
     def outlets(self, source: int | None) -> tuple[Port, ...]:
         """The ports that stage `source` sends to; None is the caller."""

@@ -71,6 +71,16 @@ def _beat(connection: MessageSocket, seconds: float) -> None:
     kill_group(os.getpid())
 
 
+def stages_of(job: LoadStages, manifest: Manifest) -> tuple[LoadedStage, ...]:
+    """The stages of the process with the job's number, loaded from files that were checked.
+
+    Raises ManifestError or DeviceError.
+    """
+    own = [stage for stage, process in enumerate(job.processes) if process == job.number]
+    speed = job.speed.of_artifact(job.folder, manifest)
+    return load_stages(job.folder, manifest, job.devices, strict=False, speed=speed, indices=own, checked=True)
+
+
 class _Member:
     """The stages of this process, and the engine that runs them now."""
 
@@ -89,11 +99,7 @@ class _Member:
         torch.manual_seed(job.seed)
         manifest = Manifest.read(job.folder).with_room_for(job.tokens)
         self._places = Places(manifest, job.processes, job.devices)
-        indices = [stage for stage, process in enumerate(job.processes) if process == job.number]
-        speed = job.speed.of_artifact(job.folder, manifest)
-        self._stages = load_stages(
-            job.folder, manifest, job.devices, strict=False, speed=speed, indices=indices, checked=True
-        )
+        self._stages = stages_of(job, manifest)
         send_order(self._connection, Followed())
 
     def rehearse(self) -> None:

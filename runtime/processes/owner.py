@@ -18,6 +18,7 @@ from runtime.engine.channel import Channel
 from runtime.engine.engine import Engine
 from runtime.errors import StageLost
 from runtime.manifest.manifest import Manifest
+from runtime.processes.member import stages_of
 from runtime.processes.message_socket import MessageSocket
 from runtime.processes.orders import BeginSession, LoadStages
 from runtime.processes.session import CALLER, Places, session_ports
@@ -25,9 +26,8 @@ from runtime.processes.start import start_member
 from runtime.processes.watch import GRACE, SILENCE, Members, StageProcess, end_members, watch
 from runtime.stage.compiling.compiled_cache import bytecode_folder
 from runtime.stage.compiling.compiler import begin_import
-from runtime.stage.loader import check_stages, load_stages
+from runtime.stage.loader import check_stages
 from runtime.stage.speed import Speed
-from runtime.stage.stage import LoadedStage
 
 
 class StageProcesses:
@@ -50,7 +50,7 @@ class StageProcesses:
         self._engine: Engine | None = None  # of the last session
         try:
             self._start_missing()
-            self._own = self._loaded(manifest)
+            self._own = stages_of(job, manifest) if CALLER in job.processes else ()
         except BaseException:
             self.close()
             raise
@@ -124,14 +124,6 @@ class StageProcesses:
                     shared.members[number] = self._start(number)
         if not self._thread.is_alive():
             self._thread.start()
-
-    def _loaded(self, manifest: Manifest) -> tuple[LoadedStage, ...]:
-        """The stages of this process."""
-        if not (own := self._stages(CALLER)):
-            return ()
-        job = self._job
-        speed = job.speed.of_artifact(job.folder, manifest)
-        return load_stages(job.folder, manifest, job.devices, strict=False, speed=speed, indices=own, checked=True)
 
     def _reset_own(self) -> None:
         """Have the state of this process's stages be that of the start, once they have ended the session before."""

@@ -99,10 +99,8 @@ class Speed:
         has_room_here = partial(has_room, stage.device)
         if self.cuda_graphs:
             return replace(module, call=graphed, is_prepared=graphed.is_prepared, graphs=graphed.graph_of)
-        if module.pools:  # a decoder's prefills have many shapes: only what is recorded is compiled
-            recurring = RecurringShapes(plain.call, graphed, has_room_here, plain.is_prepared, self.recurrence)
-        else:
-            recurring = RecurringShapes(module.call, graphed, has_room_here, module.is_prepared, self.recurrence)
+        once = plain if module.pools else module  # a decoder's prefills have many shapes: only recorded ones compile
+        recurring = RecurringShapes(once.call, graphed, has_room_here, once.is_prepared, self.recurrence)
         return replace(module, call=recurring, is_prepared=recurring.is_prepared, graphs=recurring.graph_of)
 
     def _cache(self, stage: LoadedStage) -> CompiledCache | None:

@@ -39,14 +39,20 @@ async def answered(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
+def opened() -> tuple[Connection, Sent]:
+    """A connection that was just made, in a loop that runs, and what its client gets."""
+    config = uvicorn.Config(answered, http=Connection, ws="none", log_level="error")
+    config.load()
+    connection, sent = Connection(config, ServerState(), {}), Sent()
+    connection.connection_made(sent)
+    return connection, sent
+
+
 def told(*parts: bytes, seconds: float = 0.0) -> Sent:
     """What a client gets that sends these parts and then waits so long, or until the connection is closed."""
 
     async def run() -> Sent:
-        config = uvicorn.Config(answered, http=Connection, ws="none", log_level="error")
-        config.load()
-        connection, sent = Connection(config, ServerState(), {}), Sent()
-        connection.connection_made(sent)
+        connection, sent = opened()
         for part in parts:
             connection.data_received(part)
             await asyncio.sleep(0)
@@ -130,10 +136,7 @@ def test_a_request_that_is_on_its_way_as_the_server_ends_is_the_last_one_answere
     monkeypatch.setattr(connections, "ON_ITS_WAY", 0.01)
 
     async def run(*behind: bytes) -> Sent:
-        config = uvicorn.Config(answered, http=Connection, ws="none", log_level="error")
-        config.load()
-        connection, sent = Connection(config, ServerState(), {}), Sent()
-        connection.connection_made(sent)
+        connection, sent = opened()
         for part in before:
             connection.data_received(part)
             await asyncio.sleep(0.001)
