@@ -151,6 +151,7 @@ def _run_script(command: tuple[str, ...], env: Mapping[str, str]) -> None:
     os.environ.update(env)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sigterm.DELAY = 2.0  # seconds, in place of 5: so many tests wait for them
+    torch.set_num_threads(1)  # makes torch's threads anew, which a copy lacks: several threads at once might fail to
     _run(command[command.index("-u") + 1 :])
 
 
