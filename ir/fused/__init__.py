@@ -5,5 +5,6 @@ checked_bits   the comparison of a kernel with its function: what they make of d
 kernel_source  the source of a kernel in Triton
 kernel_nodes   the nodes of graphs that can be a kernel
 row_sums       the order in which torch adds up a row for its mean
+background     a thread that compiles kernels while functions run as they are
 recorded       the operators that a function runs
 """

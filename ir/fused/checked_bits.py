@@ -18,12 +18,12 @@ def _same(a, b):
     return bool(((a.view(bits) == b.view(bits)) | (a.isnan() & b.isnan())).all())
 
 
-def drawn_like(tensors):
-    """Lists of tensors like those given: with usual numbers, numbers of all sizes, hard ones, and any bits.
+def drawn_like(tensors, device):
+    """Lists of tensors of a device like those given: of usual numbers, numbers of all sizes, hard ones, and any bits.
 
     Those of usual numbers are many: two sums of them in different orders are often the same.
     """
-    generator = torch.Generator(tensors[0].device).manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     for draw in (*[_usual] * USUAL, _of_all_sizes, _hard, _any_bits):
         yield [_filled_like(tensor, draw, generator) for tensor in tensors]
 

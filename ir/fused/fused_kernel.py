@@ -1,19 +1,19 @@
 """Functions of pointwise operators that run as one kernel on GPUs, with the bits of torch's own kernels.
 
 A function is plain torch, and runs as it is on CPUs, under torch.compile, where gradients are taken, without Triton,
-and where its kernel has other bits.
+where its kernel has other bits, and until its kernel is compiled, which a thread does meanwhile.
 """
 
 # pyright: reportMissingImports=false, reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
 
 import linecache
 import warnings
-from functools import wraps
-from threading import Lock
+from functools import partial, wraps
 from typing import Any
 
 import torch
 
+from ir.fused.background import Background
 from ir.fused.checked_bits import drawn_like, same_bits
 from ir.fused.kernel_source import kernel_for
 from ir.fused.recorded import NoKernel, steps_of
@@ -27,12 +27,13 @@ except ImportError:  # builds of torch for CPUs come without it
 
 MOST_KERNELS = 16  # of a function, each of which takes the compiler a moment: for as many widths of rows, for example
 MOST_LAUNCHES = 4096  # of a function, which are remembered: for as many sizes of batches
-COMPILING = Lock()
+COMPILING = Background()
 KERNELS = {}  # compiled ones by device, source and dtypes; None of those with other bits than their function
+MET = set()  # the keys of those that were compared on a batch
 
 
 def fused_kernel(function) -> Any:
-    """A function of tensors that is one kernel on GPUs, from its first call with each layout of arguments on."""
+    """A function of tensors that is one kernel on GPUs, once one is compiled for the layout of its arguments."""
     launches, sources = {}, set()
 
     @wraps(function)
@@ -46,11 +47,20 @@ def fused_kernel(function) -> Any:
                 return function(*tensors)
             if len(launches) >= MOST_LAUNCHES:
                 launches.clear()
-            launch = launches[key] = launch_for(function, tensors, sources)
+            launch = launches[key] = launch_for(function, tensors, sources, partial(look_again, key))
         return launch(*tensors)
+
+    def look_again(key, *tensors):
+        launches.pop(key, None)
+        return run(*tensors)
 
     run.launches = launches
     return run
+
+
+def finish_kernels():
+    """Wait until a kernel is compiled for each function that has run.  Graphs that are recorded before are without."""
+    COMPILING.finish()
 
 
 def runs_as_written(tensors):
@@ -72,10 +82,13 @@ def here():
     return triton.runtime.driver.active.get_current_device()
 
 
-def launch_for(function, tensors, sources):
-    """The launch of a kernel in place of a function, for arguments like `tensors`; the function where there is none."""
+def launch_for(function, tensors, sources, look_again):
+    """The launch of a kernel in place of a function, for arguments like `tensors`; the function where there is none.
+
+    While its kernel is compiled, the launch is the function, and `look_again` from then on.
+    """
     try:
-        return _checked_launch(function, tensors, sources)
+        return _checked_launch(function, tensors, sources, look_again)
     except NoKernel:
         return function
     except Exception as e:  # of a compiler for kernels, say: results are right without it
@@ -83,7 +96,7 @@ def launch_for(function, tensors, sources):
         return function
 
 
-def _checked_launch(function, tensors, sources):
+def _checked_launch(function, tensors, sources, look_again):
     if any(t.get_device() != here() or type(t) not in (torch.Tensor, torch.nn.Parameter) for t in tensors):
         raise NoKernel("the arguments are not tensors of the current device")
     if any(t.is_neg() for t in tensors):
@@ -96,16 +109,34 @@ def _checked_launch(function, tensors, sources):
     if key not in sources and len(sources) == MOST_KERNELS:
         raise NoKernel("it has many kernels already")
     sources.add(key)
-    with COMPILING:
-        if key not in KERNELS:
-            KERNELS[key] = None
-            compiled = _compiled(kernel, formula, tensors)
-            launch = _launch(function, formula, kernel, compiled, tensors)
-            if all(_agree(launch, function, some) for some in (tensors, *drawn_like(tensors))):
-                KERNELS[key] = compiled
-    if KERNELS[key] is None:
-        raise NoKernel("its bits are not those of torch")
-    return _launch(function, formula, kernel, KERNELS[key], tensors)
+    if key not in KERNELS:
+        likes = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta") for t in tensors]
+        COMPILING.ask(key, partial(_compile, key, function, formula, kernel, likes, tensors[0].device))
+        return lambda *tensors: look_again(*tensors) if key in KERNELS else function(*tensors)
+    compiled = KERNELS[key]
+    if isinstance(compiled, Exception):
+        raise compiled
+    launch = _launch(formula, kernel, compiled, function, tensors[0].device)
+    if key not in MET:  # on numbers of a model, too
+        if not _agree(launch, function, tensors):
+            KERNELS[key] = NoKernel("its bits are not those of torch")
+            raise KERNELS[key]
+        MET.add(key)
+    return launch
+
+
+def _compile(key, function, formula, kernel, likes, device):
+    """Compile a kernel, and compare it with its function on tensors that are drawn in the layouts of `likes`."""
+    try:
+        triton.runtime.driver.active.set_current_device(device.index)
+        with torch.inference_mode():
+            compiled = _compiled(kernel, formula, likes, device)
+            launch = _launch(formula, kernel, compiled, function, device)
+            if not all(_agree(launch, function, some) for some in drawn_like(likes, device)):
+                compiled = NoKernel("its bits are not those of torch")
+    except Exception as e:
+        compiled = e
+    KERNELS[key] = compiled
 
 
 def _agree(launch, function, tensors):
@@ -113,7 +144,7 @@ def _agree(launch, function, tensors):
     return same_bits(*(made if isinstance(made, tuple) else (made,) for made in (found, expected)))
 
 
-def _compiled(kernel, formula, tensors):
+def _compiled(kernel, formula, likes, device):
     """The compiled kernel.  Numbers are all the same to the compiler, so that it compiles once for all of them."""
     name = f"<a fused kernel {len(linecache.cache)}>"
     linecache.cache[name] = len(kernel.source), None, kernel.source.splitlines(keepends=True), name
@@ -121,21 +152,22 @@ def _compiled(kernel, formula, tensors):
     exec(compile(kernel.source, name, "exec"), names)
     numbers = names["fused"].__code__.co_varnames[formula.inputs + len(formula.returned) :][: len(kernel.numbers)]
     jitted = triton.jit(names["fused"], do_not_specialize=numbers)
-    aligned = [t.new_empty(1) for t in tensors]
-    made = [tensors[0].new_empty(1, dtype=dtype) for dtype in _dtypes(formula)]
+    dtypes = [*[like.dtype for like in likes], *_dtypes(formula)]
+    aligned = [torch.empty(1, dtype=dtype, device=device) for dtype in dtypes]
     options = {"num_warps": kernel.warps, "enable_fp_fusion": False}  # a product and a sum are rounded apart
-    return jitted.warmup(*aligned, *made, *kernel.numbers, grid=(1,), **options)
+    compiled = jitted.warmup(*aligned, *kernel.numbers, grid=(1,), **options)
+    compiled._init_handles()
+    return compiled
 
 
 def _dtypes(formula):
     return [formula.steps[index - formula.inputs].dtype for index in formula.returned]
 
 
-def _launch(function, formula, kernel, compiled, tensors):
+def _launch(formula, kernel, compiled, function, device):
     """The launch of a kernel for arguments of one layout."""
-    compiled._init_handles()
     results = [(formula.shape, formula.stride, dtype) for dtype in _dtypes(formula)]
-    device, number, programs, numbers = tensors[0].device, here(), kernel.programs, kernel.numbers
+    number, programs, numbers = device.index, kernel.programs, kernel.numbers
     stream_of, start = triton.runtime.driver.active.get_current_stream, compiled.run
     handle, packed = compiled.function, compiled.packed_metadata
 

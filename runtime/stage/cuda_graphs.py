@@ -142,12 +142,15 @@ class GraphedStage:
         state: Sequence[torch.Tensor],
         memory: GraphMemory,
         addresses: Collection[int] = (),
+        finish_kernels: Callable[[], None] = lambda: None,
     ) -> None:
         """`state`: the buffers that `call` changes, and that must not change when it runs to be recorded.
 
         `addresses`: the inputs that say where in pools it writes; with zeros, which belong to nobody, it is recorded.
+        `finish_kernels`: what waits until the kernels are there that `call` runs from then on.
         """
         self._call = call
+        self._finish_kernels = finish_kernels
         self._addresses = addresses
         self._state = state
         self._memory = memory
@@ -184,6 +187,7 @@ class GraphedStage:
         with _kept(self._state):
             for _ in range(2):  # set-up of libraries at their first use cannot be recorded
                 self._call(*inputs, **sizes)
+                self._finish_kernels()
         try:
             with self._memory.recording() as graph:
                 outputs = self._call(*inputs, **sizes)

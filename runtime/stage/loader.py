@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import RLock
@@ -80,7 +81,14 @@ def load_stages(
     preparing = speed.preparing(folder, manifest, {i: devices[i] for i in chosen})
     with preparing, ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
         loaded = [*pool.map(load, chosen)]
-    return tuple(map(speed.apply, loaded))
+    return tuple(speed.apply(stage, partial(_finish_kernels, helpers)) for stage in loaded)
+
+
+def _finish_kernels(helpers: Mapping[str, ModuleType]) -> None:
+    """Wait until the kernels are compiled that helpers of stages compile while the stages run without them."""
+    for helper in helpers.values():
+        if hasattr(helper, "finish_kernels"):
+            helper.finish_kernels()
 
 
 def _edited(folder: Path, manifest: Manifest, entries: Sequence[ProgramStage]) -> bool:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ir.fused.fused_kernel import finish_kernels
+
 ROWS, COLUMNS = 24, 256
 
 
@@ -91,6 +93,14 @@ def tensors(name: str, layout: str, dtype: torch.dtype, device: str = "cpu") -> 
     others = {"normalized": [drawn(COLUMNS)], "summed": [y.expand_as(x).clone(), drawn(COLUMNS)], "gated": [y]}
     turns = [drawn(1, *x.shape[1:-1], COLUMNS), drawn(1, 1, COLUMNS)]
     return [x, *others.get(name, turns if "rotated" in name else [y])]
+
+
+def compiled_for(function: Any, given: list[Tensor], finish: Callable[[], None] = finish_kernels) -> Any:
+    """The launch of a function's kernel for these arguments, or the function where it has none."""
+    function(*given)
+    finish()
+    function(*given)
+    return [*function.launches.values()][-1]
 
 
 def cases(dtypes: tuple[torch.dtype, ...]) -> list[tuple[str, str, torch.dtype]]:

@@ -19,7 +19,7 @@ from ir.fused.fused_kernel import fused_kernel
 from runtime.stage.loader import import_file
 from tests.benchmarks.gpu import llama
 from tests.benchmarks.gpu.throughput import prepare
-from tests.support.fused_functions import FUNCTIONS, cases, tensors
+from tests.support.fused_functions import FUNCTIONS, cases, compiled_for, tensors
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 SHAPES = ((4, 512), (1, 512), (2, 130), (8, 1))  # batch, tokens
@@ -33,9 +33,8 @@ def compare_bits() -> None:
     for name, layout, dtype in cases(DTYPES):
         function = fused_kernel(FUNCTIONS[name])
         given = tensors(name, layout, dtype, "cuda")
-        function(*given)
-        (launch,) = function.launches.values()
-        for some in (given, *drawn_like(given)):
+        launch = compiled_for(function, given)
+        for some in (given, *drawn_like(given, "cuda")):
             found, expected = as_tuple(function(*some)), as_tuple(FUNCTIONS[name](*some))
             if not same_bits(found, expected):
                 print(f"{name}, {layout}, {dtype}: other bits", flush=True)
@@ -66,18 +65,22 @@ def compare_stages() -> None:
     with torch.inference_mode():
         for batch, seq in SHAPES:
             ids = llama.ids(batch)[:, :seq].to("cuda")
-            compare_stage(module, kernels, lambda ids=ids: stage(ids), f"{batch} x {seq}")
+            compare_stage(module, kernels, helper.finish_kernels, lambda ids=ids: stage(ids), f"{batch} x {seq}")
 
 
-def compare_stage(module: ModuleType, kernels: dict[str, Any], run: Callable[[], Any], what: str) -> None:
+def compare_stage(
+    module: ModuleType, kernels: dict[str, Any], finish: Callable[[], None], run: Callable[[], Any], what: str
+) -> None:
     taken, made = [], []
     for ours in (False, True):
         for name, kernel in kernels.items():
             setattr(module, name, kernel if ours else kernel.__wrapped__)
         started = time.perf_counter()
-        made.append(run()[0])
+        run()
         torch.cuda.synchronize()
         first = time.perf_counter() - started
+        finish()
+        made.append(run()[0])
         taken.append(f"{launched(run):.2f} ms launched, {recorded_once(run):.2f} ms recorded, the first {first:.2f} s")
     print(f"{what}: {' | '.join(taken)}, the same bits: {torch.equal(*made)}", flush=True)
 

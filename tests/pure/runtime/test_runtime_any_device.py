@@ -228,7 +228,14 @@ def test_its_graphs_have_the_class_that_the_table_names(
     monkeypatch: pytest.MonkeyPatch, accelerator: SimpleNamespace
 ) -> None:
     monkeypatch.setitem(kinds.DEVICE_KINDS, "xpu", DeviceKind("xpu", graph="StandInGraph"))
-    graphed = GraphedStage(lambda x: (x + 1,), (), GraphMemory.on(STAND_IN))
+    done: list[str] = []
+
+    def run(x: torch.Tensor) -> tuple[torch.Tensor]:
+        done.append("run")
+        return (x + 1,)
+
+    graphed = GraphedStage(run, (), GraphMemory.on(STAND_IN), finish_kernels=partial(done.append, "finish"))
     x = torch.ones(2)
     assert torch.equal(graphed(x)[0], x + 1)
+    assert done == ["run", "finish"] * 2 + ["run"]  # with kernels that run once all are compiled
     assert (GraphMemory.on(STAND_IN).pool, StandInGraph.replays) == ("pool", 1)

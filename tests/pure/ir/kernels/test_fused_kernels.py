@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 import ir.fused.fused_kernel
+from ir.fused.background import Background
 from ir.fused.checked_bits import drawn_like, same_bits
 from ir.fused.kernel_source import kernel_for
 from ir.fused.recorded import NoKernel, TensorAt, steps_of
@@ -22,6 +26,7 @@ from ir.fused.row_sums import threads_of_row
 from tests.support.files_beside import as_in_an_artifact
 from tests.support.fused_functions import FUNCTIONS, cases, gated, normalized, rotated, tensors
 from tests.support.kernels_in_torch import run_in_torch
+from tests.support.patience import PATIENCE
 
 fused_kernel = as_in_an_artifact(ir.fused.fused_kernel).fused_kernel
 ROUNDED = ("normalized", "summed", "gated", "exp", "sigmoid", "silu", "gelu", "mean", "rsqrt", "div")
@@ -159,11 +164,11 @@ def test_functions_are_recorded_in_inference_mode() -> None:
 
 def test_drawn_numbers_have_the_layout_of_others() -> None:
     given = [torch.ones(3, 1, 4).expand(3, 2, 4), torch.ones(4, 5, dtype=torch.bfloat16).T]
-    sets = list(drawn_like(given))
+    sets = list(drawn_like(given, "cpu"))
     assert len(sets) > 3
     for drawn in sets:
         assert [(t.shape, t.stride(), t.dtype) for t in drawn] == [(t.shape, t.stride(), t.dtype) for t in given]
-    assert same_bits(next(drawn_like(given)), sets[0])
+    assert same_bits(next(drawn_like(given, "cpu")), sets[0])
 
 
 def test_bits_tell_zeros_apart_and_not_what_is_no_number() -> None:
@@ -202,11 +207,11 @@ def test_the_order_of_a_sum(last: int) -> None:
 def by_torch(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The file of artifacts where torch runs the kernels, each for the dtypes that it was compiled for."""
     module = as_in_an_artifact(ir.fused.fused_kernel)
-    driver = SimpleNamespace(active=SimpleNamespace(get_current_device=lambda: -1))
+    driver = SimpleNamespace(active=SimpleNamespace(get_current_device=lambda: -1, set_current_device=lambda _: None))
     monkeypatch.setattr(module, "triton", SimpleNamespace(runtime=SimpleNamespace(driver=driver)))
-    monkeypatch.setattr(module, "_compiled", lambda kernel, formula, given: (kernel, [t.dtype for t in given]))
+    monkeypatch.setattr(module, "_compiled", lambda kernel, formula, likes, _: (kernel, [t.dtype for t in likes]))
 
-    def launch(function: Any, formula: Any, kernel: Any, compiled: Any, given: list[Tensor]) -> Callable[..., Any]:
+    def launch(formula: Any, kernel: Any, compiled: Any, *_: Any) -> Callable[..., Any]:
         def run(*tensors: Tensor) -> Tensor:
             assert compiled[0].source == kernel.source
             assert compiled[1] == [t.dtype for t in tensors]
@@ -220,6 +225,13 @@ def by_torch(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
+def launch_for(by_torch: Any, function: Any, given: list[Tensor], sources: set[Any]) -> Any:
+    """The launch for such arguments once their kernel is compiled."""
+    by_torch.launch_for(function, given, sources, None)
+    by_torch.finish_kernels()
+    return by_torch.launch_for(function, given, sources, None)
+
+
 def test_a_kernel_is_compiled_for_each_dtype(by_torch: Any) -> None:
     def cast(x: Tensor) -> Tensor:
         return x.to(torch.bfloat16) * 2
@@ -227,12 +239,12 @@ def test_a_kernel_is_compiled_for_each_dtype(by_torch: Any) -> None:
     sources: set[Any] = set()
     for dtype in (torch.float32, torch.float16):
         x = torch.randn(64).to(dtype)
-        launch = by_torch.launch_for(cast, [x], sources)
+        launch = launch_for(by_torch, cast, [x], sources)
         assert launch is not cast
         assert torch.equal(launch(x), cast(x))
     assert len({source for _, source, *_ in sources}) == 1  # which reads the same for both
     assert len(sources) == len(by_torch.KERNELS) == 2
-    known = by_torch.launch_for(cast, [torch.randn(128)], sources)
+    known = launch_for(by_torch, cast, [torch.randn(128)], sources)
     assert known(torch.ones(128)).shape == (128,)
     assert len(by_torch.KERNELS) == 2
 
@@ -243,29 +255,29 @@ def test_a_kernel_with_other_bits_is_not_used(by_torch: Any, monkeypatch: pytest
 
     monkeypatch.setitem(by_torch.EXPRESSIONS, "neg", "0.0 - {0}")  # of 0, it is 0
     x = torch.ones(64)
-    assert by_torch.launch_for(negated, [x], set()) is negated
-    assert [*by_torch.KERNELS.values()] == [None]
-    assert by_torch.launch_for(negated, [x], set()) is negated
+    assert launch_for(by_torch, negated, [x], set()) is negated
+    assert [*map(str, by_torch.KERNELS.values())] == ["its bits are not those of torch"]
+    assert launch_for(by_torch, negated, [x], set()) is negated
 
 
 def test_a_negated_view_has_no_kernel(by_torch: Any) -> None:
     """Its memory has the numbers with the other sign."""
     sources: set[Any] = set()
     x = torch.randn(2, 64)
-    assert by_torch.launch_for(torch.neg, [x], sources) is not torch.neg
+    assert launch_for(by_torch, torch.neg, [x], sources) is not torch.neg
     seen = torch.complex(x, x).conj().imag
     assert seen.is_neg()
-    assert by_torch.launch_for(torch.neg, [seen], sources) is torch.neg
+    assert launch_for(by_torch, torch.neg, [seen], sources) is torch.neg
 
 
 def test_a_function_has_so_many_kernels(by_torch: Any) -> None:
     sources: set[Any] = set()
     given = [[torch.ones(2, n), torch.ones(2, 1)] for n in range(8, 8 + by_torch.MOST_KERNELS + 1)]
-    *launches, last = (by_torch.launch_for(torch.mul, some, sources) for some in given)
+    *launches, last = (launch_for(by_torch, torch.mul, some, sources) for some in given)
     assert torch.mul not in launches
     assert last is torch.mul
     again = [torch.ones(4, 8), torch.ones(4, 1)]  # for more rows, those that it has go on
-    assert by_torch.launch_for(torch.mul, again, sources) is not torch.mul
+    assert launch_for(by_torch, torch.mul, again, sources) is not torch.mul
 
 
 def test_what_a_compiler_fails_at_is_told(by_torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,4 +286,65 @@ def test_what_a_compiler_fails_at_is_told(by_torch: Any, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(by_torch, "_compiled", failing)
     with pytest.warns(UserWarning, match="gated runs as single kernels: RuntimeError: no C compiler"):
-        assert by_torch.launch_for(gated, tensors("gated", "rows", torch.float32), set()) is gated
+        assert launch_for(by_torch, gated, tensors("gated", "rows", torch.float32), set()) is gated
+
+
+def test_a_function_runs_as_it_is_until_its_kernel_is_compiled(by_torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    begins, compile_one, ran = Event(), by_torch._compiled, []
+
+    def waiting(*given: Any) -> Any:
+        assert begins.wait(PATIENCE)
+        return compile_one(*given)
+
+    def counted(x: Tensor, y: Tensor) -> Tensor:
+        ran.append(x)
+        return x * 2 + y
+
+    monkeypatch.setattr(by_torch, "_compiled", waiting)
+    sources: set[Any] = set()
+    x = torch.ones(2, 64)
+    first = by_torch.launch_for(counted, [x, x], sources, lambda *given: "the kernel")
+    del ran[:]
+    assert torch.equal(first(x, x), x * 3)
+    by_torch.launch_for(counted, [x, x], sources, None)  # for other rows, say, which is no second compilation
+    assert len(by_torch.KERNELS) == 0
+    begins.set()
+    by_torch.finish_kernels()
+    assert first(x, x) == "the kernel"
+    assert len(by_torch.KERNELS) == 1
+
+
+def test_numbers_of_a_model_are_compared_too(by_torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def doubled(x: Tensor) -> Tensor:
+        return x * 2
+
+    monkeypatch.setattr(by_torch, "drawn_like", lambda *_: ())  # which finds no number that differs
+    monkeypatch.setitem(by_torch.EXPRESSIONS, "mul", "{0} * {1} + ({0} == 7.0)")
+    assert launch_for(by_torch, doubled, [torch.full((64,), 7.0)], set()) is doubled
+    assert launch_for(by_torch, doubled, [torch.zeros(64)], set()) is doubled  # whatever comes later
+
+
+def test_work_in_the_background_is_done_once_and_in_order() -> None:
+    done, begins, background = [], Event(), Background()
+    background.ask("a", lambda: (begins.wait(PATIENCE), done.append("a")))
+    for name in "bab":
+        background.ask(name, partial(done.append, name))
+    begins.set()
+    background.finish()
+    assert done == ["a", "b"]
+    background.ask("a", partial(done.append, "again"))  # by a thread anew
+    background.finish()
+    assert done == ["a", "b", "again"]
+
+
+def test_a_process_ends_without_what_has_not_begun() -> None:
+    program = """
+import threading, time
+from ir.fused.background import Background
+background, begun = Background(), threading.Event()
+background.ask("a", lambda: (begun.set(), time.sleep(0.2), print("a")))
+background.ask("b", lambda: print("b"))
+begun.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout == "a\n"
