@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ir.checkpoint.formats.foreign import library_of, require_own
-from ir.checkpoint.formats.gguf import SUFFIX
+from ir.checkpoint.formats.gguf.file import SUFFIX
 from ir.checkpoint.formats.recognized import other_folder
 from ir.checkpoint.formats.sharded import METADATA
 from ir.errors import SourceError

@@ -34,6 +34,7 @@ def shared_work(function: Callable[[_Item], _Result], items: Sequence[_Item], no
     computed here, so that an error is raised as it is without copies.
     """
     count = min(len(items), _cores(), MOST_PROCESSES) if nodes >= MANY_NODES and _can_be_copied() else 1
+    count = max(count, 1)  # of nothing
     results = dict[int, _Result]()
     copies = list[_Copy]()
     try:

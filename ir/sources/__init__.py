@@ -9,6 +9,7 @@ unpickled          such a file read without running pickled code
 folders            the folder that is meant: an adapter's base, a snapshot in the hub's cache
 sentences          the modules behind a transformer that make an embedding of a text
 checkpoint_folder  a Hugging Face folder: config.json and weights
+gguf_model         the model in a GGUF file
 libraries          folders of timm, open_clip and diffusers
 switches           fields of its configuration that are set so that it can be exported
 examples           example inputs: of its configuration, of sizes that the user names
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from ir.checkpoint.files import whose_names
 from ir.checkpoint.formats.foreign import library_of, require_own
-from ir.checkpoint.formats.gguf import is_gguf
+from ir.checkpoint.formats.gguf.file import is_gguf
 from ir.checkpoint.layouts import WEIGHT_SUFFIXES
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder

@@ -18,7 +18,8 @@ from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.adapters.settings import SETTINGS
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.files import indexed_dtype, is_of_torch
-from ir.checkpoint.formats.gguf import gguf_package, gguf_tensors, is_gguf
+from ir.checkpoint.formats.gguf.file import GgufFile, is_gguf
+from ir.checkpoint.formats.gguf.tensors import gguf_tensors
 from ir.checkpoint.formats.json_text import parsed_json
 from ir.checkpoint.formats.recognized import other_settings
 from ir.checkpoint.layouts import foreign_layout
@@ -31,6 +32,7 @@ from ir.errors import SourceError
 from ir.sources.examples.described_images import DESCRIPTIONS
 from ir.sources.examples.example_inputs import BATCH, ExampleInputs, make_example
 from ir.sources.folders import CONFIG, base_folder, model_folder
+from ir.sources.gguf_model import gguf_model
 from ir.sources.libraries.late_scipy import scipy_later
 from ir.sources.meta import parameters_on_meta
 from ir.sources.sentences import SentencePart, sentence_parts, with_sentence_parts
@@ -52,10 +54,10 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     adapters = (Adapter.open(path),) if (path / SETTINGS).is_file() else ()
     path = base_folder(path) if adapters else path
     transformers = _transformers(path)
-    packed = is_gguf(path)
+    packed = GgufFile.open(path) if is_gguf(path) else None
     folder = path.parent if packed else path
     with scipy_later():
-        config, cls, how = _gguf_model(path, transformers) if packed else _model(path, transformers, reading)
+        config, cls, how = gguf_model(packed, transformers) if packed else _model(path, transformers, reading)
     named = reading.checkpoint or (None if packed else path)
     checkpoint = opened(named, reading, *adapters) if reading.weights and named is not None else None
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
@@ -63,8 +65,8 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     model = _build(path, cls, config, reading.dtype or _dtype(config, checkpoint, reading.variant))
     if (folder / _GENERATION).is_file() and reading.generate:
         model.generation_config = _generation_config(folder, transformers)
-    if reading.weights and named is None:
-        checkpoint = meant(Checkpoint(path, gguf_tensors(path, model)), reading)
+    if reading.weights and named is None and packed:
+        checkpoint = meant(Checkpoint(path, gguf_tensors(packed, model)), reading)
     make = partial(make_example, model, config, path, reading.padding, 1 if reading.generate else BATCH)
     weights: Mapping[str, torch.Tensor] = {} if checkpoint is None else checkpoint.for_model(model)
     apart = untie(model, weights.tensors) if isinstance(weights, Checkpoint) else ()
@@ -165,18 +167,6 @@ def _of_part(path: Path, config: Any, cls: Any) -> Any:
         return config
     with silenced():
         return own.from_pretrained(path, local_files_only=True)
-
-
-def _gguf_model(path: Path, transformers: Any) -> tuple[Any, Any, tuple[str, ...]]:
-    """The configuration and the class of the model in a GGUF file, which is a decoder, with notes."""
-    gguf_package(path)
-    try:
-        config = transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-        cls = transformers.AutoModelForCausalLM._model_mapping[type(config)]
-    except Exception as e:
-        raise SourceError(f"{path} holds no decoder that transformers reads: {_short(e)}") from e
-    note = "GGUF: weights are dequantized while stages are written; k-quants do not stay packed"
-    return config, cls, (note,)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

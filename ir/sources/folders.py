@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ir.checkpoint.adapters.settings import SETTINGS, read_settings
 from ir.checkpoint.files import whose_names
-from ir.checkpoint.formats.gguf import SUFFIX, is_gguf
+from ir.checkpoint.formats.gguf.file import SUFFIX, first_parts, is_gguf
 from ir.checkpoint.layouts import WEIGHT_SUFFIXES, foreign_layout, step_number
 from ir.errors import SourceError
 
@@ -43,7 +43,7 @@ def model_folder(path: Path) -> Path:
         return snapshot
     if is_gguf(path):
         return path
-    if len(files := sorted(path.glob(f"*{SUFFIX}"))) == 1:
+    if len(files := first_parts(sorted(path.glob(f"*{SUFFIX}")))) == 1:
         return files[0]
     raise SourceError(f"{path} {_what_it_is(path)}")
 

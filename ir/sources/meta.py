@@ -67,6 +67,17 @@ def _on_meta(param: nn.Parameter) -> nn.Parameter:
     return meta
 
 
+def moved_to_meta(model: nn.Module) -> nn.Module:
+    """A module whose parameters were made in memory, with these on the meta device; tied ones stay tied."""
+    moved = dict[nn.Parameter, nn.Parameter]()
+    for module in model.modules():
+        for name, param in module._parameters.items():
+            if param is not None:
+                module._parameters[name] = moved.setdefault(param, param if param.is_meta else _on_meta(param))
+    _give_back_memory()
+    return model
+
+
 def lost_values(module: nn.Module) -> list[str]:
     """The buffers and tensor attributes without values: they were computed from parameters on the meta device."""
     lost = [name for name, buffer in module.named_buffers() if buffer.is_meta]

@@ -47,11 +47,15 @@ SVDQuant, marlin-24, mxfp6, sparse-bitmask, rotations (`transform_config`), Auto
 torchao's int4 that is shuffled for one kernel (`preshuffled`, whose order is not documented), and methods not in the
 table (AQLM, HQQ, EETQ, VPTQ, SpQR, Quark, …).
 
-*GGUF files* (a folder with one, or the file itself; `pip install 'stagecut[gguf]'`) are dequantized by the package
-`gguf` while stages are written, a block of rows at a time, of GPT-2, Bloom and Mamba a tensor: 0 beside transformers'
-own reading, for Q8_0, Q4_0 and F16 of a Llama, and for Q8_0 and F32 of falcon, gemma2, gemma3, gpt2, bloom, mamba,
-nemotron, phi3, qwen2, qwen3, stablelm and starcoder2. Those of T5 and of mixtures of experts are refused in words. That
-packed k-quants stay packed is for later, and split files are to be merged first.
+*GGUF files* (a folder with one, or the file itself, whole or split; `pip install 'stagecut[gguf]'`) are dequantized by
+the package `gguf` while stages are written, a block of rows or an expert at a time, of GPT-2, Bloom, Mamba and Falcon a
+tensor. Logits differ by 0 from those of the model that a file was made of (rows below), and from transformers' own
+reading in every form that the package dequantizes (F16, BF16, Q4_0 to Q8_0, Q2_K to Q6_K, IQ1 to IQ4, MXFP4, NVFP4,
+TQ1 and TQ2), but where transformers 5.17 leaves out what a file says, and gives other logits or fails: scaled positions
+(linear, YaRN, Llama 3.1's factors), the part of a head that is turned, biases, windows of Phi-3, heads of Qwen3, the
+scale of Gemma's queries, positions of GPT-2, groups of Falcon, Mixtral, gpt-oss. A tensor that the model has no place
+for is refused, and so are architectures that transformers has no reading for (Gemma 1, Phi-2, Cohere, OLMo, Granite, …)
+and T5. That packed k-quants stay packed is for later.
 
 *On GPUs*, in a decoder's steps, linear layers over fp8, int8, packed rows and GPTQ read their weights as they are
 stored: the pass fuse-quantized finds them, node for node, and stage files import `quantized_linear`, a kernel in Triton

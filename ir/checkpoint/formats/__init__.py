@@ -7,5 +7,5 @@ sharded       what the processes of a job wrote: torch.distributed.checkpoint, a
 json_text     JSON, which may be nested too deep
 foreign       files that torch did not write, which are refused
 recognized    folders, settings and names of tensors of other programs
-gguf          GGUF files, dequantized by their own package
+gguf/         GGUF files, dequantized by their own package
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -16,7 +17,7 @@ from ir.capture.sizes.dynamic import DynamicShapes
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.formats.json_text import parsed_json
 from ir.errors import SourceError
-from ir.sources.meta import parameters_on_meta
+from ir.sources.meta import lost_values, moved_to_meta, parameters_on_meta
 from ir.sources.source import Reading, Source, opened
 
 
@@ -46,9 +47,7 @@ class LibraryFolder:
         checkpoint = opened(reading.checkpoint or self.weights, reading) if reading.weights else None
         dtype = reading.dtype or _stored_dtype(checkpoint)
         try:
-            with parameters_on_meta():
-                model = self.make(library).eval()
-            model = nn.Module.to(model, dtype)  # diffusers' own warns at each call
+            model = nn.Module.to(self._made(library).eval(), dtype)  # diffusers' own warns at each call
             call = self.call(model)
         except Exception as e:
             why = f"{type(e).__name__}: {e}".splitlines()[0]
@@ -68,6 +67,18 @@ class LibraryFolder:
             soft=True,
             library=partial(self._loaded, library, dtype) if _is_plain(checkpoint, reading) else None,
         )
+
+    def _made(self, library: Any) -> nn.Module:
+        """The model without memory for its weights.
+
+        It is made in memory first where buffers are on the weights' device, as masks of windows.
+        """
+        with suppress(Exception):  # of code that needs values
+            with parameters_on_meta():
+                model = self.make(library)
+            if not lost_values(model):
+                return model
+        return moved_to_meta(self.make(library))
 
     def _loaded(self, library: Any, dtype: torch.dtype) -> nn.Module:
         """The model as the library itself loads it."""

@@ -32,6 +32,7 @@ def test_results_come_in_order_from_two_processes() -> None:
     found = shared_work(who, range(5), MANY_NODES)
     assert [item for item, _ in found] == [0, 1, 2, 3, 4]
     assert len({process for _, process in found}) == 2
+    assert shared_work(who, (), MANY_NODES) == []
     few = shared_work(who, range(5), MANY_NODES - 1)
     assert {process for _, process in few} == {os.getpid()}
 

@@ -7,6 +7,7 @@ pictures   folders of models for texts with images
 adapters   adapters that peft saves, beside the weights of a Llama
 merging    what adapters of each kind make of a weight
 libraries  folders that timm, open_clip and diffusers write
+ggufs      GGUF files as llama.cpp writes them
 others     folders of other programs, and quantized weights with adapters
 pipelines  pipelines of diffusers, which run their own loop around stages
 """
@@ -24,6 +25,7 @@ from passes.compilation.api import compile_model
 from runtime import Pipeline
 from tests.zoo.checkpoints.adapters import ADAPTERS
 from tests.zoo.checkpoints.folders import FOLDERS
+from tests.zoo.checkpoints.ggufs import GGUFS
 from tests.zoo.checkpoints.kinds import Kind, first_tensor
 from tests.zoo.checkpoints.libraries import LIBRARIES
 from tests.zoo.checkpoints.others import OTHERS, QUANTIZED
@@ -37,6 +39,7 @@ KINDS = {
     "Adapters beside the weights": ADAPTERS,
     "Adapters beside quantized weights": QUANTIZED,
     "Folders of other libraries": LIBRARIES,
+    "GGUF files": GGUFS,
     "Folders of other programs": OTHERS,
     "Pipelines of diffusers, as one artifact; images of its own loop": PIPELINES,
 }

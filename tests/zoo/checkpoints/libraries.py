@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tests.zoo.checkpoints.kinds import Kind, Tried, first_tensor
 
@@ -111,23 +111,68 @@ def of_captions(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     return model, {**call, "timestep": torch.tensor([5, 5, 6]), "added_cond_kwargs": size}
 
 
-def timm_classifier(timm: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
-    model = timm.create_model("resnet10t", num_classes=10)
-    timm.models.save_for_hf(model, str(folder), safe_serialization=True)
-    return model, {"x": torch.randn(3, 3, *model.pretrained_cfg["input_size"][1:])}
+Change = Callable[[Path], None]
 
 
-def open_clip_encoders(open_clip: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
-    (folder / "open_clip_config.json").write_text(json.dumps(CLIP))
-    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
-    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, folder / "open_clip_model.safetensors")
-    return model, {"image": torch.randn(3, 3, 32, 32), "text": torch.randint(1, 99, (2, 16))}
+def of_timm(name: str, change: Change = lambda _: None, **arguments: Any) -> Kind:
+    """A model of timm as it saves one; `change` changes the folder, of which timm then loads the model."""
+
+    def write(timm: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+        model = timm.create_model(name, **arguments)
+        saved = {key: value for key, value in arguments.items() if key != "num_classes"}
+        timm.models.save_for_hf(model, str(folder), safe_serialization=True, model_args=saved)
+        change(folder)
+        loaded = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        return loaded, {"x": torch.randn(3, *loaded.pretrained_cfg["input_size"])}
+
+    return written_by("timm", write, config={"architecture": name, "num_classes": 10, "pretrained_cfg": {}})
 
 
-TIMM = {"architecture": "resnet10t", "num_classes": 10, "pretrained_cfg": {}}
+def configured_as(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Change:
+    def write(folder: Path) -> None:
+        config = change(json.loads((folder / "config.json").read_text()))
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return write
+
+
+def named_by_meta(folder: Path) -> None:
+    """The names of ConvNeXt's makers."""
+    renamed = {
+        r"stem\.(\d)": r"downsample_layers.0.\1",
+        r"stages\.(\d+)\.blocks\.(\d+)": r"stages.\1.\2",
+        r"stages\.(\d+)\.downsample\.(\d+)": r"downsample_layers.\1.\2",
+        "conv_dw": "dwconv",
+        r"mlp\.fc": "pwconv",
+        r"head\.fc": "head",
+        r"head\.norm": "norm",
+    }
+    tensors = dict[str, torch.Tensor]()
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        for new, old in renamed.items():
+            name = re.sub(new, old, name)
+        tensors[name] = tensor
+    save_file(tensors, folder / "model.safetensors")
+
+
+def of_open_clip(**settings: Any) -> Kind:
+    """Encoders of open_clip; `settings` are added to those of a small CLIP."""
+    config = {**CLIP, "model_cfg": {**CLIP["model_cfg"], **settings}}
+
+    def write(open_clip: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+        (folder / "open_clip_config.json").write_text(json.dumps(config))
+        model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+        tensors = {name: t.contiguous().clone() for name, t in model.state_dict().items()}
+        save_file(tensors, folder / "open_clip_model.safetensors")
+        size = config["model_cfg"]["vision_cfg"]["image_size"]
+        return model, {"image": torch.randn(3, 3, size, size), "text": torch.randint(1, 99, (3, 16))}
+
+    return written_by("open_clip", write, open_clip_config=config)
+
+
 VISION = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}
 WORDS = {"context_length": 16, "vocab_size": 100, "width": 32, "heads": 2, "layers": 2}
-CLIP = {"model_cfg": {"embed_dim": 32, "vision_cfg": VISION, "text_cfg": WORDS}, "preprocess_cfg": {}}
+CLIP: dict[str, Any] = {"model_cfg": {"embed_dim": 32, "vision_cfg": VISION, "text_cfg": WORDS}, "preprocess_cfg": {}}
 
 LIBRARIES: dict[str, Kind] = {
     "diffusers, `UNet2DModel`": written_by("diffusers", unet),
@@ -138,6 +183,34 @@ LIBRARIES: dict[str, Kind] = {
     "diffusers, `AutoencoderTiny`": written_by("diffusers", tiny_autoencoder),
     "diffusers, `VQModel`": written_by("diffusers", quantizing_autoencoder),
     "diffusers, `PixArtTransformer2DModel`": written_by("diffusers", of_captions),
-    "timm": written_by("timm", timm_classifier, config=TIMM),
-    "open_clip": written_by("open_clip", open_clip_encoders, open_clip_config=CLIP),
+    "timm": of_timm("resnet10t", num_classes=10),
+    "timm, ViT, as features": of_timm("test_vit", num_classes=0),
+    "timm, ViT, of larger images in `model_args`": of_timm("test_vit", img_size=192),
+    "timm, ViT, of weights for smaller images": of_timm(
+        "test_vit", configured_as(lambda config: {**config, "model_args": {"img_size": 192}})
+    ),
+    "timm, Swin": of_timm("swin_tiny_patch4_window7_224", img_size=56, embed_dim=16, depths=(1, 2), num_heads=(2, 2)),
+    "timm, EfficientNet, of one channel": of_timm("test_efficientnet", in_chans=1),
+    "timm, MLP-Mixer": of_timm("mixer_s32_224", img_size=64),
+    "timm, ConvNeXt, settings in one table": of_timm(
+        "test_convnext",
+        configured_as(lambda config: {"architecture": config["architecture"], **config["pretrained_cfg"]}),
+    ),
+    "timm, ConvNeXt, names of its makers": of_timm("test_convnext", named_by_meta),
+    "timm, ConvNeXt, `features_only`": of_timm(
+        "test_convnext", configured_as(lambda config: {**config, "model_args": {"features_only": True}})
+    ),
+    "open_clip": of_open_clip(),
+    "open_clip, SigLIP": of_open_clip(
+        init_logit_bias=-10, text_cfg={**WORDS, "no_causal_mask": True, "pool_type": "last", "proj_bias": True}
+    ),
+    "open_clip, ConvNeXt of timm": of_open_clip(
+        vision_cfg={"image_size": 64, "timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear"}
+    ),
+    "open_clip, CoCa": of_open_clip(
+        vision_cfg={**VISION, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
+        text_cfg={**WORDS, "embed_cls": True, "output_tokens": True},
+        multimodal_cfg=WORDS,
+        custom_text=True,
+    ),
 }

@@ -58,6 +58,66 @@ def test_timm_makes_its_model_without_weights(tmp_path: Path, monkeypatch: pytes
     assert read(tmp_path, weights=False, dtype=torch.bfloat16).kwargs["x"].dtype == torch.bfloat16
 
 
+def test_settings_of_old_timm_are_in_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=lambda *_, **__: Net()))
+    source = read(folder(tmp_path, "config.json", {"architecture": "resnet10t", **TIMM["pretrained_cfg"]}))
+    assert source.kwargs["x"].shape == (2, 3, 8, 8)
+
+
+class Features(nn.Module):
+    """A part of a model under names of its own, as timm makes one of a model whose features alone are asked for."""
+
+    pretrained_cfg = TIMM["pretrained_cfg"]
+
+    def __init__(self, whole: Net) -> None:
+        super().__init__()
+        self.layer_0 = whole.layer
+
+
+def test_weights_of_timm_are_loaded_as_timm_loads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(model: Net, pretrained_cfg: Any, filter_fn: Any) -> None:
+        assert pretrained_cfg["source"] == ""
+        model.load_state_dict(filter_fn(pretrained_cfg["state_dict"]), strict=False)
+
+    def create(name: str, pretrained: bool) -> nn.Module:
+        model = Net()
+        if pretrained:
+            renamed: Any = lambda state: {n.replace("old", "layer"): t for n, t in state.items()}  # noqa: E731
+            builder.load_pretrained(model, pretrained_cfg={"source": "local-dir"}, filter_fn=renamed)
+        return Features(model)
+
+    builder = SimpleNamespace(load_pretrained=load)
+    made = SimpleNamespace(create_model=create, models=SimpleNamespace(_builder=builder))
+    monkeypatch.setitem(sys.modules, "timm", made)
+    folder(tmp_path, "config.json", TIMM)
+    stored = {"old.weight": torch.rand(4, 4), "old.bias": torch.rand(4)}
+    for names in ("old", "layer_0"):  # the second as the parts themselves are saved
+        save_file({n.replace("old", names): t for n, t in stored.items()}, tmp_path / "model.safetensors")
+        source = read(tmp_path)
+        assert torch.equal(source.weights["layer_0.weight"], stored["old.weight"])
+        assert builder.load_pretrained is load
+
+
+class Windows(nn.Module):
+    """A module with a mask that it computes where its weights are."""
+
+    pretrained_cfg = TIMM["pretrained_cfg"]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.tied = self.layer.weight
+        self.register_buffer("mask", torch.arange(4.0, device=self.layer.weight.device), persistent=False)
+
+
+def test_masks_beside_weights_have_their_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=lambda *_, **__: Windows()))
+    model: Any = read(folder(tmp_path, "config.json", TIMM)).model
+    assert torch.equal(model.mask, torch.arange(4.0).half())
+    assert model.tied is model.layer.weight
+    assert model.tied.is_meta
+
+
 def test_the_library_is_no_measure_for_weights_that_it_does_not_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
