@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -30,7 +30,7 @@ from runtime.generation.stages import GeneratingStages, StepSubmission
 from runtime.manifest.manifest import Manifest
 from runtime.options import PREFILL_SHARE, check_ways, checked_folder, is_count
 from runtime.processes.choice import processes_of
-from runtime.processes.owner import StageProcesses, job_of
+from runtime.processes.owner import HostBetween, StageProcesses, job_of
 from runtime.stage.loader import load_stages
 from runtime.stage.recurring_shapes import RECURS
 from runtime.stage.speed import Speed
@@ -112,9 +112,9 @@ class Pipeline:
         free.
 
         `processes`: whether the stages run in processes that this one starts, one for each device, and ends; by
-        default, on several accelerators but for decoders, and on large CPU stages.  Of a decoder, this one runs the
-        stages of the first of several accelerators.  A process that is lost, or silent for `timeout` seconds (300 by
-        default), closes the pipeline with a StageLost; `restart` opens it again.
+        default, on several accelerators, of a decoder if they read each other's memory, and on large CPU stages.  Of a
+        decoder, this one runs the stages of the first of several accelerators.  A process that is lost, or silent for
+        `timeout` seconds (300 by default), closes the pipeline with a StageLost; `restart` opens it again.
 
         `outputs`: "stay" leaves them on the devices of the stages that make them; by default, they are brought to the
         device of the inputs.
@@ -136,7 +136,9 @@ class Pipeline:
         pipeline = partial(cls, manifest, placed, folder=folder, outputs_stay=stay, prefill_share=prefill_share)
         if numbers := processes_of(manifest, placed, processes):
             job = job_of(folder, numbers, placed, Speed(compile, cuda_graphs), timeout, tokens or 0)
-            return _over_processes(StageProcesses(job, manifest, strict), manifest, pipeline)
+            with suppress(HostBetween):
+                owned = StageProcesses(job, manifest, strict, direct=processes is None)
+                return _over_processes(owned, manifest, pipeline)
         of_texts = bool(manifest.generation.page)  # whose steps are padded to few shapes
         speed = Speed(compile, cuda_graphs if of_texts else bool(cuda_graphs)).of_artifact(folder, manifest)
         stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)

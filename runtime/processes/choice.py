@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
+from runtime.device.ipc import is_shareable
 from runtime.device.placement import spread_stages
 from runtime.errors import DeviceError
 from runtime.manifest.manifest import Manifest
@@ -20,9 +21,9 @@ LEAST_BYTES = 500e6  # of weights for each process, on CPUs: a process itself ta
 def processes_of(manifest: Manifest, placed: Sequence[torch.device], forced: bool | None) -> tuple[int, ...]:
     """The process of each stage, from 1; 0 is this one.  Empty where the stages run on threads of this process alone.
 
-    `placed`: the device of each stage.  `forced`: whether there must be processes; None: where they are faster.  Stages
-    of a decoder on accelerators are not; where they must be, this process runs those of the first of several
-    accelerators, so that a token goes there from the last one without the host.
+    `placed`: the device of each stage.  `forced`: whether there must be processes; None: where they are faster, if, for
+    a decoder, accelerators reach each other (see `reach_next`).  Of a decoder, this process runs the stages of the
+    first of several accelerators, so that a token goes there from the last one without the host.
     Raises DeviceError where there must be some and cannot.
     """
     if forced is False:
@@ -34,7 +35,7 @@ def processes_of(manifest: Manifest, placed: Sequence[torch.device], forced: boo
         return ()
     if any(device.type != "cpu" for device in placed):
         distinct, is_decoder = [*dict.fromkeys(placed)], bool(manifest.generation.page)
-        if not forced and (len(distinct) == 1 or is_decoder):
+        if not forced and len(distinct) == 1:
             return ()
         first = 0 if is_decoder and len(distinct) > 1 else 1
         return tuple(first + distinct.index(device) for device in placed)
@@ -45,6 +46,12 @@ def processes_of(manifest: Manifest, placed: Sequence[torch.device], forced: boo
     if count < 2 or not (forced or _is_worth_it(manifest, count)):
         return (1,) * len(planned) if forced else ()
     return tuple(1 + process for process in spread_stages(planned, count))
+
+
+def reach_next(placed: Sequence[torch.device]) -> bool:
+    """Whether each device can read the memory of the one before it, and the first of the last; sets the devices up."""
+    distinct = [*dict.fromkeys(placed)]
+    return all(map(is_shareable, distinct, distinct[1:] + distinct[:1]))
 
 
 def _cores() -> int:

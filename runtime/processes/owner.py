@@ -18,6 +18,7 @@ from runtime.engine.channel import Channel
 from runtime.engine.engine import Engine
 from runtime.errors import StageLost
 from runtime.manifest.manifest import Manifest
+from runtime.processes.choice import reach_next
 from runtime.processes.member import stages_of
 from runtime.processes.message_socket import MessageSocket
 from runtime.processes.orders import BeginSession, LoadStages
@@ -30,14 +31,18 @@ from runtime.stage.loader import check_stages
 from runtime.stage.speed import Speed
 
 
+class HostBetween(Exception):
+    """Raised where tensors from one accelerator to another would go through the host's memory."""
+
+
 class StageProcesses:
     """A process for each device of a plan, or fewer, of which one may be this one."""
 
-    def __init__(self, job: LoadStages, manifest: Manifest, strict: bool) -> None:
+    def __init__(self, job: LoadStages, manifest: Manifest, strict: bool, direct: bool = False) -> None:
         """Start the processes, which load their stages: see `wait_loaded`.  Load those of this process meanwhile.
 
-        `job`: what each is told, apart from its number; `strict`: see `check_stages`.  Raises ManifestError or
-        DeviceError.
+        `job`: what each is told, apart from its number; `strict`: see `check_stages`; `direct`: that this process has
+        stages only where their tensors need no host in between.  Raises ManifestError, DeviceError or HostBetween.
         """
         check_stages(job.folder, manifest, range(len(manifest.stages)), strict)
         self._job = job
@@ -49,7 +54,9 @@ class StageProcesses:
         self._end = weakref.finalize(self, end_members, shared, self._thread, os.getpid())
         self._engine: Engine | None = None  # of the last session
         try:
-            self._start_missing()
+            self._start_missing()  # before this process uses a device, and so cannot be copied
+            if direct and CALLER in job.processes and not reach_next(job.devices):
+                raise HostBetween
             self._own = stages_of(job, manifest) if CALLER in job.processes else ()
         except BaseException:
             self.close()

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from runtime import InputError, Pipeline
+from runtime import InputError, Pipeline, pipeline
 from runtime.device import ipc
 from runtime.errors import DeviceError
 from runtime.manifest.manifest import Manifest, Operator
-from runtime.processes import choice
-from runtime.processes.choice import LEAST_BYTES, LEAST_SECONDS, processes_of
+from runtime.processes import choice, owner
+from runtime.processes.choice import LEAST_BYTES, LEAST_SECONDS, processes_of, reach_next
 from tests.support.artifacts import Part, write
 
 CPU = torch.device("cpu")
@@ -51,7 +51,9 @@ def test_several_accelerators_have_a_process_each(tmp_path: Path) -> None:
     assert processes_of(small, [first] * 3, True) == (1, 1, 1)
     assert processes_of(small, [first, first, second], False) == ()
     decoder = replace(small, generation=replace(small.generation, page=16))
-    assert processes_of(decoder, [first, first, second], None) == ()
+    assert processes_of(decoder, [first, first, second], None) == (0, 0, 1)
+    assert processes_of(decoder, [first] * 3, None) == ()
+    assert processes_of(decoder, [first, first, second], False) == ()
     assert processes_of(decoder, [first, first, second], True) == (0, 0, 1)
     assert processes_of(decoder, [first] * 3, True) == (1, 1, 1)
 
@@ -99,3 +101,33 @@ def test_only_accelerators_that_reach_each_other_share_memory() -> None:
     assert not ipc.is_shareable(CPU, CPU)
     assert not ipc.is_shareable(torch.device("xpu:0"), torch.device("xpu:1"))  # a kind without calls for it
     assert not ipc.is_shareable(torch.device("xpu:0"), CPU)
+
+
+def test_accelerators_in_a_ring_reach_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, c = (torch.device("cuda", i) for i in range(3))
+    asked: list[tuple[torch.device, torch.device]] = []
+
+    def is_shareable(source: torch.device, target: torch.device) -> bool:
+        asked.append((source, target))
+        return (source, target) != (c, a)
+
+    monkeypatch.setattr(choice, "is_shareable", is_shareable)
+    assert reach_next([a, a, b])
+    assert asked == [(a, b), (b, a)]
+    assert not reach_next([a, b, c])
+
+
+@pytest.mark.parametrize("reach", [True, False])
+def test_this_process_has_stages_beside_others_where_no_host_is_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach: bool
+) -> None:
+    parts = [
+        Part("return (x + 1,)", {"x": None}, {"a": ((1,), ())}),
+        Part("return (a * 2,)", {"a": 0}, {"y": ((), (0,))}),
+    ]
+    write(tmp_path, parts)
+    monkeypatch.setattr(pipeline, "processes_of", lambda *_: (0, 1))
+    monkeypatch.setattr(owner, "reach_next", lambda _: reach)
+    with Pipeline.load(tmp_path) as pipe:
+        assert [*pipe.pids.values()] == ([(1,)] if reach else [])
+        assert torch.equal(pipe(torch.ones(2, 4)), torch.full((2, 4), 4.0))
