@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ WINDOW = 16  # sizes that change from call to call are not recorded, which stops
 RECORDED = 8  # shapes of a program that are recorded at a time
 UNUSED = 256  # calls without a shape after which another may take its place
 WATCHED = 256  # shapes whose calls are counted
+LARGE = 256 << 20  # bytes of outputs from which on to copy them out of a graph takes longer than launches
 ROOM = 0.1  # of the device's memory that must be free to record another
 
 
@@ -89,7 +90,10 @@ class RecurringShapes:
         self._calls += 1
         key = shape_key(tensors, sizes)
         if key not in self._used and not self._record_next(key):
-            return self._call(*tensors, **sizes)
+            made = self._call(*tensors, **sizes)
+            if sum(tensor.nbytes for tensor in _tensors(made)) >= LARGE:
+                self._seen.pop(key, None)
+            return made
         try:
             made = self._recorder(*tensors, **sizes)
         except NotCompilable:
@@ -129,6 +133,11 @@ class RecurringShapes:
             return None
         key = min(self._used, key=self._used.__getitem__)
         return key if self._calls - self._used[key] > UNUSED else None
+
+
+def _tensors(made: Any) -> Sequence[torch.Tensor]:
+    """What a stage returned, if that is tensors, as it should be."""
+    return [one for one in made if isinstance(one, torch.Tensor)] if isinstance(made, tuple) else ()
 
 
 def has_room(device: torch.device) -> bool:

@@ -110,6 +110,16 @@ def test_nothing_is_recorded_without_memory(recorder: Recorder) -> None:
     assert not any(calls(RecurringShapes(as_it_is, recorder, lambda: False), 5, 9))
 
 
+def test_outputs_that_take_long_to_copy_are_not_those_of_a_graph(
+    monkeypatch: pytest.MonkeyPatch, stage: RecurringShapes, recorder: Recorder
+) -> None:
+    monkeypatch.setattr(recurring_shapes, "LARGE", 4)
+    assert not any(calls(stage, 5, WINDOW))
+    assert stage.is_prepared(shape_key([torch.zeros(5)], {"rows": 5}))
+    monkeypatch.setattr(recurring_shapes, "LARGE", 5)
+    assert calls(stage, 6, RECURS)[-1]
+
+
 def test_a_module_that_cannot_be_recorded_runs_as_it_is(stage: RecurringShapes, recorder: Recorder) -> None:
     calls(stage, 4, RECURS)
     recorder.fails = True
