@@ -16,7 +16,7 @@ WINDOW = 16  # sizes that change from call to call are not recorded, which stops
 RECORDED = 8  # shapes of a program that are recorded at a time
 UNUSED = 256  # calls without a shape after which another may take its place
 WATCHED = 256  # shapes whose calls are counted
-LARGE = 256 << 20  # bytes of outputs from which on to copy them out of a graph takes longer than launches
+COPIED_SLOWLY = 256 << 20  # bytes of outputs from which on to copy them out of a graph takes longer than launches
 ROOM = 0.1  # of the device's memory that must be free to record another
 
 
@@ -91,7 +91,7 @@ class RecurringShapes:
         key = shape_key(tensors, sizes)
         if key not in self._used and not self._record_next(key):
             made = self._call(*tensors, **sizes)
-            if sum(tensor.nbytes for tensor in _tensors(made)) >= LARGE:
+            if sum(tensor.nbytes for tensor in _tensors(made)) >= COPIED_SLOWLY:
                 self._seen.pop(key, None)
             return made
         try:
@@ -136,7 +136,7 @@ class RecurringShapes:
 
 
 def _tensors(made: Any) -> Sequence[torch.Tensor]:
-    """What a stage returned, if that is tensors, as it should be."""
+    """The tensors that a stage returned; it may have returned anything."""
     return [one for one in made if isinstance(one, torch.Tensor)] if isinstance(made, tuple) else ()
 
 

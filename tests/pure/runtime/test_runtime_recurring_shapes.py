@@ -113,10 +113,10 @@ def test_nothing_is_recorded_without_memory(recorder: Recorder) -> None:
 def test_outputs_that_take_long_to_copy_are_not_those_of_a_graph(
     monkeypatch: pytest.MonkeyPatch, stage: RecurringShapes, recorder: Recorder
 ) -> None:
-    monkeypatch.setattr(recurring_shapes, "LARGE", 4)
+    monkeypatch.setattr(recurring_shapes, "COPIED_SLOWLY", 4)
     assert not any(calls(stage, 5, WINDOW))
     assert stage.is_prepared(shape_key([torch.zeros(5)], {"rows": 5}))
-    monkeypatch.setattr(recurring_shapes, "LARGE", 5)
+    monkeypatch.setattr(recurring_shapes, "COPIED_SLOWLY", 5)
     assert calls(stage, 6, RECURS)[-1]
 
 
