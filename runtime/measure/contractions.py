@@ -58,6 +58,7 @@ GPU = Workload(
     budget=0.1,
 )
 
+_REST = 0.1  # of the time, on accelerators: without pauses their clocks are lower than where a stage waits for others
 _SLOW = 0.1  # seconds; slower contractions are skipped once one has been timed
 
 
@@ -105,7 +106,8 @@ def _points(calls: Calls, device: torch.device, budget: float, launch: float) ->
         if points and flops * points[-1].seconds / points[-1].flops > _SLOW:
             break
         try:
-            points.append(Point(flops, max(median_seconds(call, device, budget) - launch, 1e-9)))
+            rest = 0.0 if device.type == "cpu" else _REST
+            points.append(Point(flops, max(median_seconds(call, device, budget, rest) - launch, 1e-9)))
         except (RuntimeError, NotImplementedError):  # no kernel for this dtype, or too little memory
             continue
     return points

@@ -22,8 +22,11 @@ def measuring_clock(device: torch.device) -> DeviceClock:
     return clock_of(device)
 
 
-def median_seconds(call: Callable[[], Any], device: torch.device, budget: float) -> float:
-    """The median seconds of a call, over one or more trials of some calls each, within a `budget` of seconds."""
+def median_seconds(call: Callable[[], Any], device: torch.device, budget: float, rest: float = 0.0) -> float:
+    """The median seconds of a call, over one or more trials of some calls each, within a `budget` of seconds.
+
+    `rest`: the pause after each trial, as a share of what the trial took.
+    """
     clock = measuring_clock(device)
     once = min(_trial(call, clock, 1) for _ in range(2))  # the first call also initializes
     if once > budget:
@@ -33,6 +36,7 @@ def median_seconds(call: Callable[[], Any], device: torch.device, budget: float)
     began = time.perf_counter()
     while not trials or (time.perf_counter() - began < budget and len(trials) < 50):
         trials.append(_trial(call, clock, calls))
+        time.sleep(rest * trials[-1] * calls)
     return median(trials)
 
 
