@@ -13,14 +13,16 @@ class Background:
         self._lock, self._asked, self._thread = Lock(), {}, None
 
     def ask(self, key, work):
-        """Have `work` be called, unless what was asked for under the same key is still to be done."""
+        """Have `work` be called, unless what was asked for under the same key is still to be done.
+
+        Raises RuntimeError where no thread can be started; the next one that is started does the work.
+        """
         with self._lock:
-            if key in self._asked:
-                return
-            self._asked[key] = work
+            self._asked.setdefault(key, work)
             if self._thread is None or not self._thread.is_alive():  # in a fork, no thread of its parent is
-                self._thread = Thread(target=self._run, name="kernels")
-                self._thread.start()
+                thread = Thread(target=self._run, name="kernels")
+                thread.start()
+                self._thread = thread
 
     def finish(self):
         """Wait until all is done that was asked for."""
@@ -36,6 +38,8 @@ class Background:
                     self._asked.clear()
                     self._thread = None
                     return
-            self._asked[key]()
-            with self._lock:
-                del self._asked[key]
+            try:
+                self._asked[key]()
+            finally:
+                with self._lock:
+                    del self._asked[key]

@@ -28,7 +28,7 @@ except ImportError:  # builds of torch for CPUs come without it
 MOST_KERNELS = 16  # of a function, each of which takes the compiler a moment: for as many widths of rows, for example
 MOST_LAUNCHES = 4096  # of a function, which are remembered: for as many sizes of batches
 COMPILING = Background()
-KERNELS = {}  # compiled ones by device, source and dtypes; None of those with other bits than their function
+KERNELS = {}  # compiled ones by device, source and dtypes; what a compiler failed at; None of those that are not used
 MET = set()  # the keys of those that were compared on a batch
 
 
@@ -91,9 +91,17 @@ def launch_for(function, tensors, sources, look_again):
         return _checked_launch(function, tensors, sources, look_again)
     except NoKernel:
         return function
-    except Exception as e:  # of a compiler for kernels, say: results are right without it
-        warnings.warn(f"{function.__name__} runs as single kernels: {type(e).__name__}: {e}", stacklevel=3)
+    except Exception as e:  # of Triton, say: results are right without a kernel
+        _warn(function, _told(e))
         return function
+
+
+def _warn(function, why):
+    warnings.warn(f"{function.__name__} runs as single kernels: {why}", stacklevel=3)
+
+
+def _told(error):
+    return f"{type(error).__name__}: {error}"
 
 
 def _checked_launch(function, tensors, sources, look_again):
@@ -106,7 +114,7 @@ def _checked_launch(function, tensors, sources, look_again):
     formula = steps_of(function, tensors)
     kernel = kernel_for(formula, tensors)
     key = here(), kernel.source, *[t.dtype for t in tensors]
-    if key not in sources and len(sources) == MOST_KERNELS:
+    if key not in sources and len(sources) >= MOST_KERNELS:
         raise NoKernel("it has many kernels already")
     sources.add(key)
     if key not in KERNELS:
@@ -114,13 +122,16 @@ def _checked_launch(function, tensors, sources, look_again):
         COMPILING.ask(key, partial(_compile, key, function, formula, kernel, likes, tensors[0].device))
         return lambda *tensors: look_again(*tensors) if key in KERNELS else function(*tensors)
     compiled = KERNELS[key]
-    if isinstance(compiled, Exception):
-        raise compiled
+    if isinstance(compiled, str):
+        KERNELS[key] = None  # told once, and not for each layout
+        _warn(function, compiled)
+    if KERNELS[key] is None:
+        raise NoKernel("its bits are not those of torch, or it was not compiled")
     launch = _launch(formula, kernel, compiled, function, tensors[0].device)
     if key not in MET:  # on numbers of a model, too
         if not _agree(launch, function, tensors):
-            KERNELS[key] = NoKernel("its bits are not those of torch")
-            raise KERNELS[key]
+            KERNELS[key] = None
+            raise NoKernel("its bits are not those of torch for a batch")
         MET.add(key)
     return launch
 
@@ -133,9 +144,9 @@ def _compile(key, function, formula, kernel, likes, device):
             compiled = _compiled(kernel, formula, likes, device)
             launch = _launch(formula, kernel, compiled, function, device)
             if not all(_agree(launch, function, some) for some in drawn_like(likes, device)):
-                compiled = NoKernel("its bits are not those of torch")
+                compiled = None
     except Exception as e:
-        compiled = e
+        compiled = _told(e)  # in words: with its traceback, an error would keep the drawn tensors
     KERNELS[key] = compiled
 
 
@@ -146,7 +157,7 @@ def _agree(launch, function, tensors):
 
 def _compiled(kernel, formula, likes, device):
     """The compiled kernel.  Numbers are all the same to the compiler, so that it compiles once for all of them."""
-    name = f"<a fused kernel {len(linecache.cache)}>"
+    name = f"<a fused kernel {hash(kernel.source):x}>"  # other threads compile others meanwhile
     linecache.cache[name] = len(kernel.source), None, kernel.source.splitlines(keepends=True), name
     names = {"tl": tl, "libdevice": libdevice}
     exec(compile(kernel.source, name, "exec"), names)
