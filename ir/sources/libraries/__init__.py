@@ -9,6 +9,7 @@ The files:
     diffusers_pipeline  all models of one, each with programs of its own
     diffusers_calls   the arguments of its models
     diffusers_videos  those of its models of videos
+    diffusers_derived  those of other models, found by trying
     diffusers_lora    LoRA for one, an adapter of each model
     late_scipy        scipy, imported once it is needed
 """

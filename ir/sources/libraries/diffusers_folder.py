@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,15 @@ from torch import nn
 
 from ir.sources.folders import CONFIG
 from ir.sources.libraries.diffusers_calls import CALLS
+from ir.sources.libraries.diffusers_derived import derived_call
 from ir.sources.libraries.known_folder import LibraryFolder, settings_of
 
 
 def diffusers_folder(path: Path) -> LibraryFolder | None:
-    """The folder, if it is one of diffusers with a model whose arguments are known."""
+    """The folder, if it is one of diffusers with a model."""
     settings = settings_of(path / CONFIG)
     name = str(settings.get("_class_name", ""))
-    if "_diffusers_version" not in settings or name not in CALLS:
+    if "_diffusers_version" not in settings or not _is_model(name):
         return None
 
     def make(diffusers: Any) -> nn.Module:
@@ -28,10 +30,23 @@ def diffusers_folder(path: Path) -> LibraryFolder | None:
         "diffusers",
         "diffusers",
         make=make,
-        call=lambda model: CALLS[name](_sized(model.config, path)),
+        call=lambda model: CALLS[name](_sized(model.config, path)) if name in CALLS else derived_call(model),
         load=lambda diffusers: getattr(diffusers, name).from_pretrained(path, local_files_only=True),
         weights=path,
     )
+
+
+def _is_model(name: str) -> bool:
+    """Whether a class of diffusers is one of a model, as schedules are not.
+
+    Of models whose calls are known it is told without the library.
+    """
+    if name in CALLS:
+        return True
+    try:
+        return issubclass(getattr(import_module("diffusers"), name), nn.Module)
+    except (ImportError, AttributeError, TypeError):
+        return False
 
 
 def _sized(config: Any, path: Path) -> Any:

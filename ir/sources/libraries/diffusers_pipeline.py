@@ -126,7 +126,7 @@ class PipelineFolder:
         library, cls = self.parts[name]
         if self._is_controlled(name):
             raise SourceError("what it takes from a ControlNet is not known")
-        if (known := diffusers_folder(self.path / name)) is not None:
+        if cls in CALLS and (known := diffusers_folder(self.path / name)) is not None:
             return known.read(reading)
         if library != "transformers":
             raise SourceError(f"how pipelines call {cls} is not known")

@@ -49,6 +49,11 @@ class LibraryFolder:
         try:
             model = nn.Module.to(self._made(library).eval(), dtype)  # diffusers' own warns at each call
             call = self.call(model)
+        except SourceError as e:
+            raise SourceError(
+                f"{self.path}: {e}; give a model file that makes the model and its inputs, and names the folder as "
+                "`checkpoint`"
+            ) from e
         except Exception as e:
             why = f"{type(e).__name__}: {e}".splitlines()[0]
             raise SourceError(f"{self.library} makes no model of {self.path}: {why}") from e

@@ -111,6 +111,77 @@ def of_captions(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
     return model, {**call, "timestep": torch.tensor([5, 5, 6]), "added_cond_kwargs": size}
 
 
+def component(name: str, call: Callable[[], dict[str, Any]], **settings: Any) -> Kind:
+    """A model of diffusers whose call is in no table; `call` draws the inputs."""
+
+    def write(diffusers: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+        model = getattr(diffusers, name)(**settings)
+        model.save_pretrained(folder)
+        return model, call()
+
+    return written_by("diffusers", write)
+
+
+def of_texts(*sizes: int) -> dict[str, Any]:
+    """Latents of these sizes, with texts and a step."""
+    rows = sizes[0]
+    words = {"encoder_hidden_states": torch.randn(rows, 9, 24)}
+    return {"hidden_states": torch.randn(sizes), **words, "timestep": torch.full((rows,), 5.0)}
+
+
+def of_mask() -> dict[str, Any]:
+    return {"encoder_attention_mask": (torch.arange(9) < torch.tensor([[9], [4], [7]])).long()}
+
+
+SMALL: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "num_layers": 2}
+SINGLE: dict[str, Any] = {**SMALL, "num_layers": 1, "num_single_layers": 1}
+HUNYUAN: dict[str, Any] = {"text_embed_dim": 24, "pooled_projection_dim": 12, "rope_axes_dim": (4, 6, 6)}
+COG: dict[str, Any] = {"time_embed_dim": 16, "condition_dim": 8, "sample_size": 8, "rope_axes_dim": (8, 8)}
+ZEROS, ONES = [0.0] * 4, [1.0] * 4
+WAN: dict[str, Any] = {"dim_mult": [1] * 4, "num_res_blocks": 1, "latents_mean": ZEROS, "latents_std": ONES}
+
+COMPONENTS: dict[str, Kind] = {
+    "diffusers, `LTXVideoTransformer3DModel`": component(
+        "LTXVideoTransformer3DModel",
+        lambda: {**of_texts(3, 64, 8), **of_mask(), "num_frames": 2, "height": 4, "width": 8},
+        **{**SMALL, "in_channels": 8, "out_channels": 8, "cross_attention_dim": 32, "caption_channels": 24},
+    ),
+    "diffusers, `HunyuanVideoTransformer3DModel`": component(
+        "HunyuanVideoTransformer3DModel",
+        lambda: {
+            **of_texts(3, 4, 3, 8, 12),
+            **of_mask(),
+            "pooled_projections": torch.randn(3, 12),
+            "guidance": torch.full((3,), 6.0),
+        },
+        **{**SINGLE, **HUNYUAN, "in_channels": 4, "out_channels": 4, "num_refiner_layers": 1, "guidance_embeds": True},
+    ),
+    "diffusers, `Flux2Transformer2DModel`": component(
+        "Flux2Transformer2DModel",
+        lambda: {
+            **of_texts(3, 20, 8),
+            "img_ids": torch.rand(20, 4),
+            "txt_ids": torch.zeros(9, 4),
+            "guidance": torch.full((3,), 3.0),
+        },
+        **{**SINGLE, "in_channels": 8, "joint_attention_dim": 24, "axes_dims_rope": (4, 4, 4, 4)},
+    ),
+    "diffusers, `CogView4Transformer2DModel`": component(
+        "CogView4Transformer2DModel",
+        lambda: {
+            **of_texts(3, 4, 8, 12),
+            **{name: torch.full((3, 2), 64.0) for name in ("original_size", "target_size", "crop_coords")},
+        },
+        **{**SMALL, **COG, "in_channels": 4, "out_channels": 4, "text_embed_dim": 24},
+    ),
+    "diffusers, `AutoencoderKLWan`": component(
+        "AutoencoderKLWan", lambda: {"sample": torch.randn(2, 3, 5, 64, 64)}, base_dim=8, z_dim=4, **WAN
+    ),
+    "diffusers, `AutoencoderKLTemporalDecoder`": component(
+        "AutoencoderKLTemporalDecoder", lambda: {"sample": torch.randn(3, 3, 16, 16)}, block_out_channels=(32,)
+    ),
+}
+
 Change = Callable[[Path], None]
 
 
@@ -183,6 +254,7 @@ LIBRARIES: dict[str, Kind] = {
     "diffusers, `AutoencoderTiny`": written_by("diffusers", tiny_autoencoder),
     "diffusers, `VQModel`": written_by("diffusers", quantizing_autoencoder),
     "diffusers, `PixArtTransformer2DModel`": written_by("diffusers", of_captions),
+    **COMPONENTS,
     "timm": of_timm("resnet10t", num_classes=10),
     "timm, ViT, as features": of_timm("test_vit", num_classes=0),
     "timm, ViT, of larger images in `model_args`": of_timm("test_vit", img_size=192),
