@@ -61,7 +61,7 @@ class Denoiser(nn.Module):
 def test_shapes_with_which_forward_runs(looking: bool) -> None:
     with parameters_on_meta():
         model = Denoiser(looking=looking)
-    before = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items()}
+    before = dict(model.state_dict(keep_vars=True))
     call = derived_call(model)
     shapes = {name: tuple(x.shape) if isinstance(x, torch.Tensor) else x for name, x in call.inputs.items()}
     assert shapes == {
