@@ -86,7 +86,7 @@ def start(
         raise
     names = [f"rank {i} ({_spell(place.stages(i))})" for i in range(world)]
     found = rendezvous(at, str(place.device), names, timeout, tokens)
-    if len({peer.domain for peer in found.peers}) > 1:
+    if several_hosts := len({peer.domain for peer in found.peers}) > 1:
         _set_variables()
     sigterm.delay()  # on other ranks from here on: they have nothing to report before they know rank 0
     monitor = Monitor(found, [place.stages(i) for i in range(world)], timeout)
@@ -96,7 +96,7 @@ def start(
         ports = connect(manifest, found, place.ranks, monitor, timeout)
         chosen = speed.of_artifact(folder, manifest)
         stages = load_stages(folder, manifest, devices, strict=strict, speed=chosen, indices=place.stages(rank))
-        rehearse(stages, manifest, chosen)
+        rehearse(stages, manifest, chosen, before_transfers=several_hosts)
         engine = Engine(manifest, stages, timeout, ports)
     except Exception as e:
         monitor.alarm.close(e)

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -75,13 +76,14 @@ def load_stages(
             _merge_linear(modules, manifest, device)
         if manifest.generation.page:
             use_few_rows([program.module for program in modules])
-        return LoadedStage.from_modules(index, device, modules)
+        stage = LoadedStage.from_modules(index, device, modules)
+        return replace(stage, finish_kernels=partial(_finish_kernels, helpers))
 
     workers = len({devices[i] for i in chosen})
     preparing = speed.preparing(folder, manifest, {i: devices[i] for i in chosen})
     with preparing, ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
         loaded = [*pool.map(load, chosen)]
-    return tuple(speed.apply(stage, partial(_finish_kernels, helpers)) for stage in loaded)
+    return tuple(map(speed.apply, loaded))
 
 
 def _finish_kernels(helpers: Mapping[str, ModuleType]) -> None:

@@ -16,11 +16,13 @@ from runtime.stage.speed import Speed
 from runtime.stage.stage import LoadedStage
 
 
-def rehearse(stages: Sequence[LoadedStage], manifest: Manifest, speed: Speed) -> None:
+def rehearse(stages: Sequence[LoadedStage], manifest: Manifest, speed: Speed, before_transfers: bool = False) -> None:
     """Run each program of the stages once, for the sizes that it was captured with.
 
     State and random numbers are as before.  Only what has something to prepare runs, on an accelerator or compiled, and
     no code of the user's, which could do more than compute.  A stage that fails is left to fail for a batch.
+    `before_transfers`: whether to wait for kernels that are compiled meanwhile.  To load one waits for all kernels that
+    run, and a transfer from another host, which runs until its peer joins, may in turn wait for what the stage sends.
     """
     if KEEPS_MODULES in manifest.settings or manifest.operators:
         return
@@ -35,6 +37,8 @@ def rehearse(stages: Sequence[LoadedStage], manifest: Manifest, speed: Speed) ->
                 with suppress(Exception):
                     stage(_zeros(stage, program), sizes, number)
             stage.reset()
+        if before_transfers:
+            stage.finish_kernels()
 
 
 def _zeros(stage: LoadedStage, program: ProgramEntry) -> list[torch.Tensor]:

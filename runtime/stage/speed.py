@@ -77,20 +77,15 @@ class Speed:
                 f"CUDA graphs need CUDA devices, and stage {stage} is on {device}; run the pipeline without them"
             )
 
-    def apply(self, stage: LoadedStage, finish_kernels: Callable[[], None] = lambda: None) -> LoadedStage:
-        """The stage with these options, which is recorded with all its kernels, for which `finish_kernels` waits.
-
-        Raises DeviceError if its device does not support them.
-        """
+    def apply(self, stage: LoadedStage) -> LoadedStage:
+        """The stage with these options.  Raises DeviceError if its device does not support them."""
         self.require_supported(stage.index, stage.device)
         has_graphs = bool(kind_of(stage.device).graph)
         memory = GraphMemory.on(stage.device) if has_graphs and self.cuda_graphs is not False else None
-        faster = partial(self._faster, stage=stage, memory=memory, finish_kernels=finish_kernels)
+        faster = partial(self._faster, stage=stage, memory=memory)
         return replace(stage, programs=tuple(map(faster, stage.programs)))
 
-    def _faster(
-        self, module: StageModule, stage: LoadedStage, memory: GraphMemory | None, finish_kernels: Callable[[], None]
-    ) -> StageModule:
+    def _faster(self, module: StageModule, stage: LoadedStage, memory: GraphMemory | None) -> StageModule:
         plain = module
         if self.compile:
             cache = self._cache(stage)
@@ -101,7 +96,7 @@ class Speed:
         if memory is None:
             return module
         kept = [tensor for name, tensor in module.state.items() if name not in module.pools]
-        graphed = GraphedStage(module.call, kept, memory, module.addresses, finish_kernels)
+        graphed = GraphedStage(module.call, kept, memory, module.addresses, stage.finish_kernels)
         has_room_here = partial(has_room, stage.device)
         if self.cuda_graphs:
             return replace(module, call=graphed, is_prepared=graphed.is_prepared, graphs=graphed.graph_of)

@@ -120,6 +120,8 @@ class LoadedStage:
     first_state: Mapping[str, torch.Tensor] = field(repr=False)  # of buffers, pools apart; on the host to save memory
     stream: torch.Stream | None = field(repr=False)  # in which it computes; None on the CPU
     copies: DeviceCopies = field(repr=False)
+    finish_kernels: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Waits until the kernels are compiled that its modules have run without."""
 
     @classmethod
     def from_modules(cls, index: int, device: torch.device, programs: Sequence[StageModule]) -> LoadedStage:

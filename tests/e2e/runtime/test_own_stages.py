@@ -65,6 +65,7 @@ def chained(folder: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _first_stage_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime.pipeline.processes_of", lambda manifest, *_: (0, 1))
+    monkeypatch.setattr("runtime.processes.owner.reach_next", lambda devices: True)
 
 
 @pytest.fixture

@@ -65,6 +65,27 @@ def test_what_has_nothing_to_prepare_or_code_of_the_users_does_not_run(
     assert not seen.calls
 
 
+def test_a_stage_waits_for_kernels_of_the_files_beside_it(tmp_path: Path) -> None:
+    path = write(tmp_path, [Part("return (x,)", {"x": None}, {"y": ((), (0,))})])
+    (path / "fused.py").write_text("def finish_kernels(): open(__file__ + '.done', 'x').close()")
+    (path / "plain.py").write_text("")
+    manifest = replace(Manifest.read(path), helpers=("fused.py", "plain.py"))
+    (stage,) = load_stages(path, manifest, [torch.device("cpu")], strict=False, checked=True)
+    stage.finish_kernels()
+    assert (path / "fused.py.done").is_file()
+
+
+@pytest.mark.parametrize("before_transfers", [True, False])
+def test_kernels_are_compiled_before_transfers_that_their_loading_would_wait_for(
+    loaded: tuple[Manifest, LoadedStage, Seen], before_transfers: bool
+) -> None:
+    manifest, stage, seen = loaded
+    finished: list[int] = []
+    stage = replace(stage, finish_kernels=lambda: finished.append(len(seen.calls)))
+    rehearse([stage], manifest, COMPILED, before_transfers)
+    assert finished == ([1] if before_transfers else [])
+
+
 def test_a_stage_that_fails_is_left_to_fail_for_a_batch(loaded: tuple[Manifest, LoadedStage, Seen]) -> None:
     manifest, stage, seen = loaded
 
