@@ -141,7 +141,7 @@ class Pipeline:
                 return _over_processes(owned, manifest, pipeline)
         of_texts = bool(manifest.generation.page)  # whose steps are padded to few shapes
         speed = Speed(compile, cuda_graphs if of_texts else bool(cuda_graphs)).of_artifact(folder, manifest)
-        stages = load_stages(folder, manifest, placed, strict=strict, speed=speed)
+        stages = load_stages(folder, manifest, placed, strict=strict, speed=speed, checked=bool(numbers))
         return pipeline(engine=Engine(manifest, stages, timeout))
 
     @classmethod
@@ -310,9 +310,9 @@ class Pipeline:
         self._engine.require_open()
         with self._beginning:
             if self._generation is None:
-                apart = self._monitor is not None or self._processes is not None
+                found = self._processes or self._monitor
                 submit = StepSubmission(self._engine, self._programs)
-                stages = GeneratingStages.on(self.devices, apart, submit, self._prefill_share)
+                stages = GeneratingStages.on(self.devices, found.count if found else 0, submit, self._prefill_share)
                 self._generation = TextGeneration(self.manifest, self.folder, stages)
             return self._generation
 

@@ -57,6 +57,11 @@ class Monitor:
         self.thread = Thread(target=self._run, name=f"rank {self.rank} monitor", daemon=True)
         self.thread.start()
 
+    @property
+    def count(self) -> int:
+        """The processes that have stages."""
+        return sum(map(bool, self._stages))
+
     def guard(self, closables: Sequence[Closable]) -> None:
         """Close these, with the cause, when the job ends."""
         with self._guards:

@@ -91,10 +91,10 @@ class GeneratingStages:
 
     @classmethod
     def on(
-        cls, devices: Sequence[torch.device], apart: bool, submit: StepSubmission, prefill_share: float
+        cls, devices: Sequence[torch.device], processes: int, submit: StepSubmission, prefill_share: float
     ) -> GeneratingStages:
-        """Those on the `devices`, one for each stage; `apart`: whether each is in a process of its own."""
-        at_once = len(devices) if apart else len(set(devices))
+        """Those on the `devices`, one for each stage, in as many `processes`; 0: on threads of this one."""
+        at_once, apart = processes or len(set(devices)), processes > 0
         pads = any(kind_of(device).graph for device in devices)
         runs_ahead = pads and (not apart or submit.engine.home is not None)
         return cls(submit, at_once, pads, runs_ahead, prefill_share, submit.engine.require_open, pads and not apart)

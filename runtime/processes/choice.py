@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from runtime.device.ipc import is_shareable
+from runtime.device.kinds import kind_of
 from runtime.device.placement import spread_stages
 from runtime.errors import DeviceError
 from runtime.manifest.manifest import Manifest
@@ -35,7 +36,7 @@ def processes_of(manifest: Manifest, placed: Sequence[torch.device], forced: boo
         return ()
     if any(device.type != "cpu" for device in placed):
         distinct, is_decoder = [*dict.fromkeys(placed)], bool(manifest.generation.page)
-        if not forced and len(distinct) == 1:
+        if not forced and (len(distinct) == 1 or (is_decoder and not _may_reach(distinct))):
             return ()
         first = 0 if is_decoder and len(distinct) > 1 else 1
         return tuple(first + distinct.index(device) for device in placed)
@@ -46,6 +47,11 @@ def processes_of(manifest: Manifest, placed: Sequence[torch.device], forced: boo
     if count < 2 or not (forced or _is_worth_it(manifest, count)):
         return (1,) * len(planned) if forced else ()
     return tuple(1 + process for process in spread_stages(planned, count))
+
+
+def _may_reach(devices: Sequence[torch.device]) -> bool:
+    """Whether devices are of one kind whose memory processes can share: `reach_next` tells more."""
+    return len({device.type for device in devices}) == 1 and kind_of(devices[0]).ipc is not None
 
 
 def reach_next(placed: Sequence[torch.device]) -> bool:

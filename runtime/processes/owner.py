@@ -23,7 +23,7 @@ from runtime.processes.member import stages_of
 from runtime.processes.message_socket import MessageSocket
 from runtime.processes.orders import BeginSession, LoadStages
 from runtime.processes.session import CALLER, Places, session_ports
-from runtime.processes.start import start_member
+from runtime.processes.start import can_be_copied, start_member
 from runtime.processes.watch import GRACE, SILENCE, Members, StageProcess, end_members, watch
 from runtime.stage.compiling.compiled_cache import bytecode_folder
 from runtime.stage.compiling.compiler import begin_import
@@ -54,13 +54,21 @@ class StageProcesses:
         self._end = weakref.finalize(self, end_members, shared, self._thread, os.getpid())
         self._engine: Engine | None = None  # of the last session
         try:
+            direct = direct and CALLER in job.processes
+            if direct and not can_be_copied():  # new Pythons are started for seconds, so not in vain
+                _require_direct(job.devices)
             self._start_missing()  # before this process uses a device, and so cannot be copied
-            if direct and CALLER in job.processes and not reach_next(job.devices):
-                raise HostBetween
+            if direct:
+                _require_direct(job.devices)
             self._own = stages_of(job, manifest) if CALLER in job.processes else ()
         except BaseException:
             self.close()
             raise
+
+    @property
+    def count(self) -> int:
+        """The processes that have stages, of which this one may be one."""
+        return len({*self._places.processes})
 
     @property
     def pids(self) -> dict[int, tuple[int, ...]]:
@@ -211,6 +219,12 @@ def job_of(
         seed=torch.initial_seed(),
         tokens=tokens,
     )
+
+
+def _require_direct(devices: Sequence[torch.device]) -> None:
+    """Raises HostBetween.  Sets the devices up."""
+    if not reach_next(devices):
+        raise HostBetween
 
 
 def _carries(programs: Sequence[object]) -> bool:

@@ -49,8 +49,8 @@ def load_stages(
 
     A stage file that was edited runs with a warning.  `strict` refuses it, and reads every weights file once more
     to compare it with its hash.  Files of a checkpoint are compared by length and a sample of their bytes, since
-    they can have 100 GB and more.  `devices`: one for each stage of the manifest.  `checked`: whether another process
-    has called `check_stages`.
+    they can have 100 GB and more.  `devices`: one for each stage of the manifest.  `checked`: whether this
+    process, or another one, has called `check_stages`.
 
     Raises ManifestError for a file that is missing, damaged or, if `strict`, changed; DeviceError if a device does
     not support `speed`.

@@ -25,7 +25,7 @@ from runtime.engine.message import Failure, Values
 from runtime.engine.routes import Route, RouteTensors
 from runtime.engine.worker import Worker
 from runtime.errors import DeviceError, StageError
-from runtime.generation.stages import StepSubmission
+from runtime.generation.stages import GeneratingStages, StepSubmission
 from runtime.manifest.manifest import Manifest
 from runtime.processes.choice import processes_of
 from runtime.processes.start import can_be_copied
@@ -222,6 +222,15 @@ def test_what_a_caller_gives_is_waited_for_by_a_launched_step() -> None:
     StepSubmission(engine, programs)({"media_image": image}, ["another event"])  # pyright: ignore[reportArgumentType]
     (batch,) = engine.launch.call_args.args
     assert batch.ready == ("event of xpu:1", "another event")
+
+
+@pytest.mark.parametrize(("processes", "at_once"), [(0, 2), (2, 2), (3, 3)])
+def test_as_many_steps_are_under_way_as_there_are_devices_or_processes(processes: int, at_once: int) -> None:
+    """Not one more for stages that share a device, or a process."""
+    engine = SimpleNamespace(home=None, require_open=lambda: None)
+    submit = StepSubmission(engine, SimpleNamespace())  # pyright: ignore[reportArgumentType]
+    devices = [STAND_IN, STAND_IN, torch.device("xpu:0"), torch.device("xpu:0")]
+    assert GeneratingStages.on(devices, processes, submit, 0.8).at_once == at_once
 
 
 def test_its_graphs_have_the_class_that_the_table_names(

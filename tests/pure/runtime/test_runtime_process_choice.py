@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from runtime.errors import DeviceError
 from runtime.manifest.manifest import Manifest, Operator
 from runtime.processes import choice, owner
 from runtime.processes.choice import LEAST_BYTES, LEAST_SECONDS, processes_of, reach_next
+from runtime.processes.start import start_member
 from tests.support.artifacts import Part, write
 
 CPU = torch.device("cpu")
@@ -53,6 +55,8 @@ def test_several_accelerators_have_a_process_each(tmp_path: Path) -> None:
     decoder = replace(small, generation=replace(small.generation, page=16))
     assert processes_of(decoder, [first, first, second], None) == (0, 0, 1)
     assert processes_of(decoder, [first] * 3, None) == ()
+    assert processes_of(decoder, [CPU, first], None) == ()  # which share no memory, as is known without a try
+    assert processes_of(decoder, [CPU, first], True) == (0, 1)
     assert processes_of(decoder, [first, first, second], False) == ()
     assert processes_of(decoder, [first, first, second], True) == (0, 0, 1)
     assert processes_of(decoder, [first] * 3, True) == (1, 1, 1)
@@ -117,9 +121,9 @@ def test_accelerators_in_a_ring_reach_the_next_one(monkeypatch: pytest.MonkeyPat
     assert not reach_next([a, b, c])
 
 
-@pytest.mark.parametrize("reach", [True, False])
+@pytest.mark.parametrize(("reach", "copied"), [(True, True), (True, False), (False, True), (False, False)])
 def test_this_process_has_stages_beside_others_where_no_host_is_between(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reach: bool, copied: bool
 ) -> None:
     parts = [
         Part("return (x + 1,)", {"x": None}, {"a": ((1,), ())}),
@@ -128,6 +132,16 @@ def test_this_process_has_stages_beside_others_where_no_host_is_between(
     write(tmp_path, parts)
     monkeypatch.setattr(pipeline, "processes_of", lambda *_: (0, 1))
     monkeypatch.setattr(owner, "reach_next", lambda _: reach)
-    with Pipeline.load(tmp_path) as pipe:
+    monkeypatch.setattr(owner, "can_be_copied", lambda: copied)
+    started: list[int] = []
+    monkeypatch.setattr(owner, "start_member", lambda *given: started.append(1) or start_member(*given))
+    (tmp_path / "stage_0.py").write_text((tmp_path / "stage_0.py").read_text() + "\n")
+    before = {*psutil.Process().children()}
+    with pytest.warns(UserWarning, match="was edited") as warned:
+        pipe = Pipeline.load(tmp_path)
+    with pipe:
+        assert len({*psutil.Process().children()} - before) == reach
         assert [*pipe.pids.values()] == ([(1,)] if reach else [])
         assert torch.equal(pipe(torch.ones(2, 4)), torch.full((2, 4), 4.0))
+    assert len(started) == (reach or copied)  # a new Python is not started in vain
+    assert len(warned) == 1
