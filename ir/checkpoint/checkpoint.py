@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -114,6 +115,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
                 f"{self} has {listed_names(scales, 3)}, by which {quantization.method} scales what layers take or "
                 "return, and which the model has no place for: save the model dequantized"
             )
+        if added := [name for name in left if _OF_LORA.search(name)]:
+            raise SourceError(
+                f"{self} has {listed_names(added, 3)}, LoRA beside its weights, for which the model has no place: "
+                "merge it into them and save that, or give a model file that makes the model with it"
+            )
         notes = [f"{self} also holds {listed_names(left)}, which the model has no place for"] if left else []
         notes += copies
         return Checkpoint(self.path, named.tensors, (*self.notes, *notes), self.tables)._adapted(model, adapters)
@@ -206,6 +212,9 @@ class Checkpoint(Mapping[str, torch.Tensor]):
 
 _OF_INPUTS = (".scales", "_quant_scale", "_pre_scale", "smooth_scale", "smoothquant_scale")
 """Endings of names of tensors without which the weights beside them are other ones."""
+
+_OF_LORA = re.compile(r"\blora_(A|B|down|up)\b")
+"""Parts of names of tensors that change the weights beside them."""
 
 _ACTIVATIONS = "activations are not quantized, which they are in the checkpoint's own library"
 

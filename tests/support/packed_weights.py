@@ -104,6 +104,28 @@ def awq() -> tuple[Tensors, torch.Tensor]:
     return stored, each(R, C, lambda r, c: (q[c, r] - z[c // GROUP, r]).half() * s[c // GROUP, r])
 
 
+def int4_of_quark() -> tuple[Tensors, torch.Tensor]:
+    q, z, s, order = integers(-8, 8, C, R), integers(-8, 8, 3, R), scales(3, R), (0, 2, 4, 6, 1, 3, 5, 7)
+    stored = {"x.weight": words(q & 15, 4, order), "x.weight_zero_point": words(z & 15, 4, order), "x.weight_scale": s}
+    return stored, each(R, C, lambda r, c: (q[c, r] - z[c // GROUP, r]).half() * s[c // GROUP, r])
+
+
+def of_quark(dtype: str, scheme: str) -> dict[str, object]:
+    """The settings of Quark for weights of a dtype, scaled in a way."""
+    return {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": dtype, "qscheme": scheme}}}
+
+
+def rows_of_fp8() -> tuple[Tensors, torch.Tensor]:
+    q, s = fp8(R, C), scales(R, dtype=torch.float32)
+    return {"x.weight": q, "x.weight_scale": s}, each(R, C, lambda r, c: q[r, c].float() * s[r])
+
+
+def mxfp4_of_quark() -> tuple[Tensors, torch.Tensor]:
+    q, e = integers(0, 16, R, 32), integers(120, 130, R, 1).to(torch.uint8)
+    stored = {"x.weight": (q[:, ::2] | q[:, 1::2] << 4).to(torch.uint8), "x.weight_scale": e}
+    return stored, each(R, 32, lambda r, c: signed(int(q[r, c])) * 2.0 ** (int(e[r, 0]) - 127))
+
+
 E2M1 = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
 
 
@@ -257,6 +279,13 @@ PACKED: Mapping[str, tuple[dict[str, object], Callable[[], tuple[Tensors, torch.
     ),
     "auto-round, awq": ({"quant_method": "auto-round", "bits": 4, "packing_format": "auto_round:auto_awq"}, awq),
     "awq": ({"quant_method": "awq", "version": "gemm"}, awq),
+    "fp8 of quark": (of_quark("fp8_e4m3", "per_channel"), rows_of_fp8),
+    "int4 of quark": (of_quark("int4", "per_group"), int4_of_quark),
+    "mxfp4 of quark": (of_quark("fp4", "per_group"), mxfp4_of_quark),
+    "fp8 between rotations that are in the weights": (
+        {**CT, "transform_config": {"config_groups": {"R1": {"apply": [{"location": "weight_input"}]}}}},
+        rows_of_fp8,
+    ),
     "nvfp4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, partial(fp4, divided=False)),
     "int4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, int4_of_modelopt),
     "int4 in fp8 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, int4_in_fp8_of_modelopt),

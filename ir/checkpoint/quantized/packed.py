@@ -88,12 +88,19 @@ class Gptq:
 
 @dataclass(frozen=True)
 class Awq:
-    """AWQ's gemm layout: codes [columns, rows / 8], zeros [groups, rows / 8], scale [groups, rows], of 4 bits."""
+    """AWQ's gemm layout: codes [columns, rows / 8], zeros [groups, rows / 8], scale [groups, rows], of 4 bits.
+
+    They are from -8 to 7 where `signed`, else from 0 to 15.
+    """
+
+    signed: bool = False
 
     dims: ClassVar[int] = 2
 
     def dequantize(self, parts: Parts) -> torch.Tensor:
         values, zeros = _awq_unpacked(parts["codes"]), _awq_unpacked(parts["zeros"])
+        if self.signed:
+            values, zeros = (values ^ 8) - 8, (zeros ^ 8) - 8
         return _by_group(values, zeros, parts["scale"]).t()
 
     def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:

@@ -108,6 +108,34 @@ def fp8_blocks(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Ten
     return {"weight": codes, "weight_scale_inv": size}, codes.float() * wide
 
 
+def quark_fp8(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    codes, size = weight.to(torch.float8_e4m3fn), scales(weight.shape[0]).float() * 64
+    return {"weight": codes, "weight_scale": size, "input_scale": torch.tensor(1.0)}, codes.float() * size[:, None]
+
+
+def quark_int4(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    codes, size = integers(weight), scales(weight.shape[1] // 16, weight.shape[0])
+    order, zeros = (0, 2, 4, 6, 1, 3, 5, 7), torch.zeros(size.shape, dtype=torch.int64)
+    stored = {"weight": words((codes - 8).t() & 15, 4, order), "weight_zero_point": words(zeros, 4, order)}
+    return {**stored, "weight_scale": size}, (codes - 8).half() * size.t().repeat_interleave(16, 1)
+
+
+def quark_mxfp4(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    codes = integers(weight)
+    exponents = torch.randint(118, 122, (weight.shape[0], weight.shape[1] // 32), dtype=torch.uint8)
+    half = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    wide = torch.ldexp(torch.ones(()), exponents.int() - 127).repeat_interleave(32, 1)
+    pairs = codes.to(torch.uint8).unflatten(1, (-1, 2))
+    stored = {"weight": pairs[..., 0] | pairs[..., 1] << 4, "weight_scale": exponents}
+    return stored, torch.cat([half, -half])[codes] * wide
+
+
+def of_quark(dtype: str, scheme: str) -> dict[str, Any]:
+    spec = {"dtype": dtype, "qscheme": scheme}
+    export = {"pack_method": "reorder", "weight_format": "real_quantized"}
+    return {"quant_method": "quark", "global_quant_config": {"weight": spec}, "export": export, "exclude": ["lm_head"]}
+
+
 def quantized(quantizer: Quantizer, settings: Mapping[str, Any]) -> Callable[[Path], Any]:
     """Save the linear layers quantized, with LoRA beside them; returns the model with both."""
 
@@ -133,6 +161,9 @@ _FORMS: dict[str, tuple[Quantizer, dict[str, Any]]] = {
     "GPTQ": (gptq, {"quant_method": "gptq", "bits": 4, "group_size": 16, "desc_act": True}),
     "AWQ": (awq, {"quant_method": "awq", "bits": 4, "group_size": 16, "version": "gemm"}),
     "W4A16": (w4a16, _CT),
+    "Quark's FP8": (quark_fp8, of_quark("fp8_e4m3", "per_channel")),
+    "Quark's int4": (quark_int4, of_quark("int4", "per_group")),
+    "Quark's MXFP4": (quark_mxfp4, of_quark("fp4", "per_group")),
     "FP8 in blocks": (fp8_blocks, {"quant_method": "fp8", "weight_block_size": [16, 16]}),
 }
 

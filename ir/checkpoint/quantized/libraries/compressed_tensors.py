@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ _PACKED = Suffixes(
     {"zeros": "_zero_point", "g_idx": "_g_idx", "shape": "_shape", "global_scale": "_global_scale"},
 )
 
+_OF_WEIGHTS = ("weight_input", "weight_output")
+
 _SPARSE = Suffixes(".bitmask", ".weight", {"codes": ".compressed", "mask": ".bitmask"})
 
 
@@ -34,11 +36,18 @@ def compressed_kinds(settings: MethodSettings) -> Kinds:
         raise SourceError("the format mxfp6-pack-quantized is not read; save the model as mxfp8-quantized")
     if any(group.get("format") == "marlin-24" for group in (*_groups(settings), settings)):
         raise SourceError("the format marlin-24 is not read; save the model as pack-quantized")
-    if (settings.get("transform_config") or {}).get("config_groups"):
+    if any(location not in _OF_WEIGHTS for location in _transforms(settings)):
         raise SourceError("weights between rotations (`transform_config`) are not read; save the model dequantized")
     bits = {int((group.get("weights") or {}).get("num_bits") or 4) for group in _groups(settings)}
     packed = partial(_packed, named=bits.pop() if len(bits) == 1 else 4)
     return {_PACKED: packed, SCALE: scaled, _SPARSE: _without_zeros}
+
+
+def _transforms(settings: MethodSettings) -> Iterator[str]:
+    """The places of rotations; those of weights are in the stored weights already."""
+    for scheme in ((settings.get("transform_config") or {}).get("config_groups") or {}).values():
+        applied = scheme.get("apply") or [{}]
+        yield from (str(args.get("location")) for args in applied)
 
 
 def _without_zeros(parts: Sources) -> tuple[Scheme, Sources]:

@@ -34,6 +34,11 @@ def _gptq_weight(bits: int, size: int, zeros_less_one: bool, parts: Sources) -> 
 
     Layers may have other bits than the settings say: GPTQModel's `dynamic`.
     """
+    if parts["codes"].dtype != torch.int32:
+        raise SourceError(
+            f"layers in GPTQ that are packed into {str(parts['codes'].dtype).removeprefix('torch.')} are not read; "
+            "save the model with pack_dtype=torch.int32"
+        )
     bits = bits_that_fit(parts["zeros"].shape[1], parts["scale"].shape[1], bits)
     if not bits:
         raise SourceError("layers in GPTQ are read if each has 2 to 8 bits; save the model so")
@@ -51,10 +56,17 @@ def _gptq_weight(bits: int, size: int, zeros_less_one: bool, parts: Sources) -> 
 
 def awq_kinds(settings: MethodSettings) -> Kinds:
     """The kinds of AWQ.  Raises SourceError for a form that is not read."""
-    form = str(settings.get("version") or settings.get("format") or "gemm").lower()
+    named = (settings.get(key) for key in ("version", "checkpoint_format", "format"))
+    form = next((str(form).lower() for form in named if form and str(form).lower() != "gemm"), "gemm")
     if form != "gemm" or int(settings.get("bits", settings.get("w_bit", 4))) != 4:
         raise SourceError(f"AWQ in the format {form} is not read, of 4 bits in gemm it is; save the model so")
-    return {_QWEIGHT: lambda parts: (Awq(), {name: part for name, part in parts.items() if name != "g_idx"})}
+    return {_QWEIGHT: _awq_weight}
+
+
+def _awq_weight(parts: Sources) -> tuple[Scheme, Sources]:
+    if parts["codes"].dtype != torch.int32:
+        raise SourceError(f"layers in AWQ are read if they are packed into int32, not {parts['codes'].dtype}")
+    return Awq(), {name: part for name, part in parts.items() if name != "g_idx"}
 
 
 def auto_round_layout(settings: MethodSettings) -> tuple[str, MethodSettings]:

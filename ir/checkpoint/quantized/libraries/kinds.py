@@ -11,6 +11,7 @@ from ir.checkpoint.quantized.libraries.compressed_tensors import compressed_kind
 from ir.checkpoint.quantized.libraries.fp8 import fp8_kinds
 from ir.checkpoint.quantized.libraries.gptq import auto_round_kinds, awq_kinds, gptq_kinds
 from ir.checkpoint.quantized.libraries.modelopt import modelopt_kinds
+from ir.checkpoint.quantized.libraries.quark import quark_kinds
 from ir.checkpoint.quantized.libraries.scaled_codes import SCALE, Kinds, MethodSettings, scaled_codes
 from ir.checkpoint.quantized.libraries.torchao import torchao_kinds
 
@@ -33,8 +34,9 @@ def kinds_of(method: str, settings: MethodSettings) -> Kinds | None:
         "mxfp4": lambda _: {_BLOCKS: lambda parts: (Mxfp4Experts(), parts)},
         "bitsandbytes": bitsandbytes_kinds,
         "torchao": torchao_kinds,
+        "quark": quark_kinds,
     }
     return known[method](settings) if method in known else None
 
 
-KNOWN = "fp8, fbgemm_fp8, modelopt, compressed-tensors, gptq, awq, auto-round, mxfp4, bitsandbytes and torchao"
+KNOWN = "fp8, fbgemm_fp8, modelopt, compressed-tensors, gptq, awq, auto-round, mxfp4, bitsandbytes, torchao and quark"

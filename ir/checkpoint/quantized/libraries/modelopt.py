@@ -43,7 +43,9 @@ _OF_MODELOPT = (
 def modelopt_kinds(settings: MethodSettings) -> Kinds:
     """The kinds of ModelOpt.  Raises SourceError for an algorithm whose weights are not read."""
     for algorithm in (settings, *(settings.get("quantized_layers") or {}).values()):
-        if (name := str(algorithm.get("quant_algo"))) not in _OF_MODELOPT:
+        if (name := algorithm.get("quant_algo")) is None and "kv_cache_quant_algo" in settings:
+            continue  # the cache alone is quantized
+        if name not in _OF_MODELOPT:
             raise SourceError(f"ModelOpt's {name} is not read; export the model as FP8 or NVFP4, or unquantized")
     return {_LAYER: _of_layer, SCALE: scaled_codes}
 

@@ -39,6 +39,47 @@ REFUSED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "a block of one size": ("fp8", {"weight_block_size": [128]}, "the settings of fp8 are not as it writes them"),
     "groups in a list": ("compressed-tensors", {"config_groups": [1]}, "the settings of compressed-tensors are not as"),
     "gemv": ("awq", {"version": "GEMV"}, "AWQ in the format gemv is not read, of 4 bits in gemm it is"),
+    "gemv of GPTQModel": (
+        "awq",
+        {"version": "gemm", "checkpoint_format": "gemv_fast"},
+        "AWQ in the format gemv_fast is not read, of 4 bits in gemm it is",
+    ),
+    "int3 of quark": (
+        "quark",
+        {"global_quant_config": {"weight": {"dtype": "int3", "qscheme": "per_group"}}},
+        "Quark's weights in int3, scaled per_group, are not read; export the model in fp8_e4m3, int8, int4 or MXFP4",
+    ),
+    "two levels of scales of quark": (
+        "quark",
+        {"layer_quant_config": {"x": {"weight": [{"dtype": "fp4"}, {"dtype": "fp8_e4m3"}]}}},
+        "Quark's weights in a scheme of several levels, scaled None, are not read",
+    ),
+    "another order of quark": (
+        "quark",
+        {
+            "global_quant_config": {"weight": {"dtype": "int4", "qscheme": "per_group"}},
+            "export": {"pack_method": "order"},
+        },
+        "Quark's weights of 4 bits are read in the order `reorder`; export the model with that",
+    ),
+    "two kinds of 4 bits of quark": (
+        "quark",
+        {
+            "global_quant_config": {"weight": {"dtype": "int4", "qscheme": "per_group"}},
+            "layer_quant_config": {"x": {"weight": {"dtype": "uint4", "qscheme": "per_group"}}},
+        },
+        "Quark's weights in int4 beside some in uint4 are not read; export all in one of these",
+    ),
+    "rotations of quark": (
+        "quark",
+        {"algo_config": [{"name": "rotation", "online_r1_rotation": True}]},
+        "Quark's weights between rotations that are made at each call are not read; export without",
+    ),
+    "rotations of activations": (
+        "compressed-tensors",
+        {"transform_config": {"config_groups": {"R1": {"apply": [{"location": "input"}]}}}},
+        "weights between rotations (`transform_config`) are not read; save the model dequantized",
+    ),
     "2 bits of modelopt": (
         "modelopt",
         {"quant_algo": "W2A16"},
@@ -74,9 +115,41 @@ def test_groups_that_are_none_are_named(groups: object) -> None:
 
 
 def test_a_layer_in_gptq_of_other_bits_is_refused() -> None:
-    stored = {"x.qweight": torch.ones(9, 64), "x.qzeros": torch.ones(1, 18), "x.scales": torch.ones(1, 64)}  # 9 bits
+    codes = torch.ones(9, 64, dtype=torch.int32)
+    stored = {"x.qweight": codes, "x.qzeros": torch.ones(1, 18), "x.scales": torch.ones(1, 64)}  # 9 bits
     with pytest.raises(SourceError, match="layers in GPTQ are read if each has 2 to 8 bits"):
         Quantization("gptq", {"bits": 4}).weights({name: Held(t) for name, t in stored.items()})
+
+
+def test_words_of_other_sizes_are_refused() -> None:
+    """Words of 16 bits have shapes of twice as many bits in words of 32."""
+    stored, _ = gptq(1, ordered=False)
+    short = {name: t.to(torch.int16) if t.dtype == torch.int32 else t for name, t in stored.items()}
+    with pytest.raises(
+        SourceError, match=r"GPTQ that are packed into int16 are not read; save the model with pack_dty"
+    ):
+        Quantization("gptq", {"bits": 4}).weights({name: Held(t) for name, t in short.items()})
+    with pytest.raises(SourceError, match=r"AWQ are read if they are packed into int32, not torch.int16"):
+        Quantization("awq", {"bits": 4}).weights({name: Held(t) for name, t in short.items()})
+    quark = {"x.weight": torch.ones(C, 2, dtype=torch.int32), "x.weight_scale": scales(3, R)}
+    with pytest.raises(SourceError, match=r"Quark's weights of 4 bits are read with zeros beside them; export"):
+        Quantization("quark", {}).weights({name: Held(t) for name, t in quark.items()})
+
+
+def test_a_cache_that_is_quantized_alone_changes_no_weights() -> None:
+    stored = {"x.weight": Held(scales(R, C)), "x.k_scale": Held(scales(1))}
+    settings = {"quant_algo": None, "kv_cache_quant_algo": "FP8"}
+    assert set(Quantization("modelopt", settings).dequantized(stored, torch.float32)) == {"x.weight"}
+
+
+def test_lora_beside_weights_is_not_left_out(tmp_path: Path) -> None:
+    """As loralib and EoRA save it, where no settings of an adapter are."""
+    stored = {"0.weight": scales(R, C), "0.lora_A": scales(2, C), "0.lora_B": scales(R, 2)}
+    save_file(stored, tmp_path / "model.safetensors")
+    with pytest.raises(
+        SourceError, match=r"has 0.lora_A, 0.lora_B, LoRA beside its weights, for which the model has no"
+    ):
+        Checkpoint.open(tmp_path).for_model(nn.Sequential(nn.Linear(C, R, bias=False)))
 
 
 def test_blocks_of_two_sizes_that_go_with_one_weight_are_refused() -> None:
