@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import sympy
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from ir.analysis.bind import bind_sizes
+from ir.autocast import autocast_is_on
 from ir.capture.checks.equivalence import same_terms
 from ir.capture.checks.first_call import draws_on_example, gap_on_example
 from ir.capture.checks.joins import joined_at_other_sizes
@@ -44,6 +46,8 @@ from ir.capture.sizes.dynamic import (
 )
 from ir.capture.sizes.questions import Question
 from ir.capture.unregistered_state.observing import observe
+from ir.capture.stored_weights.stand_ins import plain_weights
+from ir.capture.stored_weights.written_out import written_out
 from ir.capture.warn import warn
 from ir.capture.with_states import with_states
 from ir.errors import CaptureError
@@ -69,7 +73,26 @@ def capture(
     Parameters may be on the meta device; buffers must have their values.
     Raises CaptureError that names the innermost module and source line of what cannot be recorded.
     """
-    given = _example(model, args, kwargs or {}, dynamic_shapes)
+    terms: Any = dict(dynamic_shapes=dynamic_shapes, soft=soft, fix=fix)
+    if autocast_is_on():  # which casts in formulas, too
+        return _as_it_is(model, args, kwargs or {}, **terms)
+    with plain_weights(model, partial(_as_it_is, kwargs={})) as stand_ins:
+        graph = _as_it_is(model, args, kwargs or {}, **terms)
+    if stand_ins and graph.whole:  # which read what their modules hold
+        return _as_it_is(model, args, kwargs or {}, **terms)
+    return written_out(graph, stand_ins)
+
+
+def _as_it_is(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    dynamic_shapes: DynamicShapes = None,
+    soft: bool = False,
+    fix: Collection[str] = (),
+) -> Graph:
+    """The graph of a model with the tensors that its modules hold."""
+    given = _example(model, args, kwargs, dynamic_shapes)
     example = with_named_fixed(given, fix, soft)
     recording = _observed(example, soft)
     for name in recording.frozen:

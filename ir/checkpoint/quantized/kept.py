@@ -27,17 +27,36 @@ class KeptWeight:
     parameters: tuple[tuple[str, str], ...]
     dtype: torch.dtype
 
+    @property
+    def attribute(self) -> str:
+        """The name of the weight in its module, which its codes have there, too."""
+        return self.parameters[0][1]
+
     def of(self, module: nn.Module) -> torch.Tensor:
         """The weight; that of experts is made one expert at a time, so that nothing else of its size is in memory."""
+        codes: Any = module._parameters[self.attribute]
+        if self._is_replaced(module):
+            return codes
         tensors = tuple(module._parameters[name] for _, name in self.parameters)
-        codes = tensors[0]
-        assert codes is not None
-        with DisableTorchFunction():
-            of_experts = codes.ndim != self.scheme.dims
-        if not of_experts:
+        if not self.is_of_experts(codes):
             return self._made(*tensors)[0]
         (weight,) = torch.ops.higher_order.map_impl(self._made, tensors, ())
         return weight
+
+    def is_of_experts(self, codes: torch.Tensor) -> bool:
+        """Whether codes are those of several weights."""
+        with DisableTorchFunction():  # an export would go through all its modes at each look
+            return codes.ndim != self.scheme.dims
+
+    def replace_stored(self, module: nn.Module, plain: nn.Parameter) -> None:
+        """Have a module hold a plain weight in place of the stored tensors."""
+        stored = {name for _, name in self.parameters} - {self.attribute}
+        held = {name: param for name, param in module._parameters.items() if name not in stored}
+        module._parameters.clear()
+        module._parameters.update({**held, self.attribute: plain})
+
+    def _is_replaced(self, module: nn.Module) -> bool:
+        return self.parameters[-1][1] not in module._parameters
 
     def _made(self, *tensors: torch.Tensor | None) -> tuple[torch.Tensor]:
         parts: Any = {what: tensor for (what, _), tensor in zip(self.parameters, tensors, strict=True)}
@@ -72,6 +91,14 @@ def hold_stored(module: nn.Module, attribute: str, weight: KeptWeight, parts: Ma
         empty = torch.empty(parts[what].shape, dtype=parts[what].dtype, device="meta")
         module._parameters[name] = nn.Parameter(empty, requires_grad=False)
     module.__class__ = _with_weight(type(module), attribute, weight)
+
+
+@cache
+def kept_weights(cls: type[nn.Module]) -> tuple[KeptWeight, ...]:
+    """The weights that modules of a class hold as they are stored."""
+    members = (member for base in cls.__mro__ for member in vars(base).values() if isinstance(member, property))
+    getters = (getattr(member.fget, "__self__", None) for member in members)
+    return tuple(weight for weight in getters if isinstance(weight, KeptWeight))
 
 
 @cache

@@ -1,0 +1,61 @@
+"""Plain weights in place of the stored ones, while a model is recorded.
+
+A quantized weight computed at each use is a dozen operators for one, all of which an export would trace in each layer,
+and those of experts in a function of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ir.capture.stored_weights.formulas import Capture, Formula, formulas_of, kind_of
+from ir.checkpoint.quantized.kept import KeptWeight, kept_weights
+
+
+@dataclass(frozen=True, eq=False)
+class StandIn:
+    """A plain weight in the place of a stored one."""
+
+    path: str  # the module's
+    order: tuple[str, ...]  # the names of the module's parameters
+    weight: KeptWeight
+    formula: Formula
+
+
+@contextmanager
+def plain_weights(model: nn.Module, capture: Capture) -> Iterator[Mapping[str, StandIn]]:
+    """Have modules hold plain weights on the meta device in place of stored tensors while this lasts.
+
+    The stand-ins come by the dotted name of the weight.  `capture` records the formulas, of a module as it is.
+    Raises CaptureError where a formula cannot be recorded.
+    """
+    found = list(_stored(model))
+    kinds = [kind_of(weight, module, path) for path, module, weight in found]
+    formulas = formulas_of(kinds, capture)
+    before = {module: dict(module._parameters) for _, module, _ in found}
+    stand_ins: dict[str, StandIn] = {}
+    try:
+        for (path, module, weight), kind in zip(found, kinds, strict=True):
+            name = f"{path}.{weight.attribute}".lstrip(".")
+            stand_ins[name] = StandIn(path, tuple(before[module]), weight, formulas[kind])
+            weight.replace_stored(module, formulas[kind].stand_in())
+        yield stand_ins
+    finally:
+        for module, parameters in before.items():
+            _put_back(module, parameters)
+
+
+def _stored(model: nn.Module) -> Iterator[tuple[str, nn.Module, KeptWeight]]:
+    for path, module in model.named_modules():
+        for weight in kept_weights(type(module)):
+            yield path, module, weight
+
+
+def _put_back(module: nn.Module, parameters: Mapping[str, Any]) -> None:
+    module._parameters.clear()
+    module._parameters.update(parameters)
