@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import sympy
@@ -14,7 +13,6 @@ from torch import nn
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 
 from ir.analysis.bind import bind_sizes
-from ir.autocast import autocast_is_on
 from ir.capture.checks.equivalence import same_terms
 from ir.capture.checks.first_call import draws_on_example, gap_on_example
 from ir.capture.checks.joins import joined_at_other_sizes
@@ -45,9 +43,9 @@ from ir.capture.sizes.dynamic import (
     without_marks,
 )
 from ir.capture.sizes.questions import Question
-from ir.capture.unregistered_state.observing import observe
 from ir.capture.stored_weights.stand_ins import plain_weights
-from ir.capture.stored_weights.written_out import written_out
+from ir.capture.stored_weights.written_out import can_be_written_out, written_out
+from ir.capture.unregistered_state.observing import observe
 from ir.capture.warn import warn
 from ir.capture.with_states import with_states
 from ir.errors import CaptureError
@@ -74,22 +72,20 @@ def capture(
     Raises CaptureError that names the innermost module and source line of what cannot be recorded.
     """
     terms: Any = dict(dynamic_shapes=dynamic_shapes, soft=soft, fix=fix)
-    if autocast_is_on():  # which casts in formulas, too
-        return _as_it_is(model, args, kwargs or {}, **terms)
-    with plain_weights(model, partial(_as_it_is, kwargs={})) as stand_ins:
+    with plain_weights(model) as stand_ins:
         graph = _as_it_is(model, args, kwargs or {}, **terms)
-    if stand_ins and graph.whole:  # which read what their modules hold
-        return _as_it_is(model, args, kwargs or {}, **terms)
-    return written_out(graph, stand_ins)
+    if can_be_written_out(graph, stand_ins):
+        return written_out(graph, stand_ins)
+    return _as_it_is(model, args, kwargs or {}, **terms)
 
 
 def _as_it_is(
     model: nn.Module,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
-    dynamic_shapes: DynamicShapes = None,
-    soft: bool = False,
-    fix: Collection[str] = (),
+    dynamic_shapes: DynamicShapes,
+    soft: bool,
+    fix: Collection[str],
 ) -> Graph:
     """The graph of a model with the tensors that its modules hold."""
     given = _example(model, args, kwargs, dynamic_shapes)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import nn
 
+from ir.capture.export.example import Example, slotted
+from ir.capture.export.recording import record
 from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
 from ir.graph import Call, Constant, Graph, Param, Value
+from ir.objects.signature import flatten, forward_parameters
 from ir.operators.higher_order import higher_order_of, is_higher_order
-
-Capture: TypeAlias = Callable[[nn.Module, Sequence[Any]], Graph]
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,12 @@ def kind_of(weight: KeptWeight, module: nn.Module, path: str) -> StoredKind:
     return StoredKind(weight, types, owner, torch.get_default_dtype())
 
 
-def formulas_of(kinds: Sequence[StoredKind], capture: Capture) -> dict[StoredKind, Formula]:
-    """The formula of each kind, by one capture for all that are not known yet.  Raises CaptureError."""
+def formulas_of(kinds: Sequence[StoredKind]) -> dict[StoredKind, Formula]:
+    """The formula of each kind, by one export for all that are not known yet.  Raises CaptureError."""
     if new := [kind for kind in dict.fromkeys(kinds) if kind not in _KNOWN]:
-        module = _Weights(new)
-        graph = capture(module, (torch.zeros(2),))
+        module, given = _Weights(new), torch.zeros(1)
+        example = Example(module, forward_parameters(module), slotted(*flatten({"given": given})), [given], [{}])
+        graph = record(example).graph
         _KNOWN.update((formula.kind, formula) for formula in _read(graph, module))
     return {kind: _KNOWN[kind] for kind in kinds}
 
@@ -82,7 +84,7 @@ class _Weights(nn.Module):
         for kind, holder in zip(self.kinds, self.holders, strict=True):
             yield holder.get_submodule(_held(kind))
 
-    def forward(self, _: torch.Tensor) -> list[torch.Tensor]:
+    def forward(self, given: torch.Tensor) -> list[torch.Tensor]:
         modules = zip(self.kinds, self.modules_of_kinds(), strict=True)
         return [getattr(module, kind.weight.attribute).sum() for kind, module in modules]
 
@@ -113,7 +115,7 @@ def _made_by(result: Value, graph: Graph) -> tuple[tuple[Call, ...], set[Value]]
             needed.add(node)
             read.update(node.operands)
             waiting += node.operands
-    return tuple(node for node in graph.nodes if node in needed), read
+    return tuple(node for node in graph.nodes if isinstance(node, Call) and node in needed), read
 
 
 def _strides(node: Any, kind: StoredKind, holder: nn.Module) -> tuple[int, ...]:

@@ -13,8 +13,10 @@ from typing import Any
 
 from torch import nn
 
-from ir.capture.stored_weights.formulas import Capture, Formula, formulas_of, kind_of
+from ir.autocast import autocast_is_on
+from ir.capture.stored_weights.formulas import Formula, formulas_of, kind_of
 from ir.checkpoint.quantized.kept import KeptWeight, kept_weights
+from ir.errors import CaptureError
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +30,18 @@ class StandIn:
 
 
 @contextmanager
-def plain_weights(model: nn.Module, capture: Capture) -> Iterator[Mapping[str, StandIn]]:
+def plain_weights(model: nn.Module) -> Iterator[Mapping[str, StandIn]]:
     """Have modules hold plain weights on the meta device in place of stored tensors while this lasts.
 
-    The stand-ins come by the dotted name of the weight.  `capture` records the formulas, of a module as it is.
-    Raises CaptureError where a formula cannot be recorded.
+    The stand-ins come by the dotted name of the weight; there is none where a formula cannot be recorded, which the
+    recording of the model then says, and under autocast, which casts in formulas, too.
     """
-    found = list(_stored(model))
+    found = [] if autocast_is_on() else list(_stored(model))
     kinds = [kind_of(weight, module, path) for path, module, weight in found]
-    formulas = formulas_of(kinds, capture)
+    try:
+        formulas = formulas_of(kinds)
+    except CaptureError:
+        found, kinds, formulas = [], [], {}
     before = {module: dict(module._parameters) for _, module, _ in found}
     stand_ins: dict[str, StandIn] = {}
     try:

@@ -16,6 +16,12 @@ from ir.sizes import TensorType
 _LIFTED = "lifted_tensor_"
 
 
+def can_be_written_out(graph: Graph, stand_ins: Mapping[str, StandIn]) -> bool:
+    """Whether operators alone read the stand-ins: modules that are kept whole have their own, and none is changed."""
+    changed = any(fqn in stand_ins for state in graph.states for fqn in state.fqns)
+    return not stand_ins or not (graph.whole or changed)
+
+
 def written_out(graph: Graph, stand_ins: Mapping[str, StandIn]) -> Graph:
     """The graph with the nodes of a weight's formula ahead of each node that reads the weight."""
     return _WritingOut(graph, stand_ins).graph_of_stored() if stand_ins else graph
