@@ -8,14 +8,13 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
-from torch import nn
 
-from ir.capture import capture
-from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
+from ir.capture.stored_weights.formulas import StoredKind, formula_nodes
+from ir.checkpoint.quantized.kept import KeptWeight
 from ir.checkpoint.quantized.packed import Gptq, PackedRows
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.checkpoint.quantized.scheme import Scheme
-from ir.graph import Call, Graph, Param, Value
+from ir.graph import Call, Graph, Node, Param, Value
 from ir.objects.nested import mapped
 from ir.sizes import TensorType
 
@@ -43,22 +42,22 @@ def stored_weight(weight: Value, graph: Graph) -> WeightAsStored | None:
     if "scale" not in parts:
         return None
     named = {param: what for what, param in parts.items()}
-    formula = formula_of(weight, graph, named)
+    formula = formula_of(weight, graph.producer, named)
     types = tuple((what, parts[what].type) for what in sorted(parts))
     schemes = _schemes(weight.type, codes.type)
     scheme = next((s for s in schemes if _formula_of_scheme(s, weight.type, types) == formula), None)
     return None if scheme is None else WeightAsStored(scheme, parts)
 
 
-def formula_of(value: Value, graph: Graph, named: Mapping[Param, str]) -> Formula:
+def formula_of(value: Value, producer: Mapping[Value, Node], named: Mapping[Param, str]) -> Formula:
     """The formula of a value; other leaves than those `named` stand for themselves."""
-    node = graph.producer.get(value)
+    node = producer.get(value)
     if isinstance(value, Param):
         return named.get(value, value)
     if not isinstance(node, Call) or len(node.results) > 1:
         return value
     args, kwargs = mapped(
-        lambda a: formula_of(a, graph, named) if isinstance(a, Value) else a, (node.args, dict(node.kwargs))
+        lambda a: formula_of(a, producer, named) if isinstance(a, Value) else a, (node.args, dict(node.kwargs))
     )
     return (node.op, args, tuple(kwargs.items()))
 
@@ -96,18 +95,15 @@ def _schemes(weight: TensorType, codes: TensorType) -> Iterator[Scheme]:
 
 @lru_cache(maxsize=256)
 def _formula_of_scheme(scheme: Scheme, weight: TensorType, types: _Types) -> Formula:
-    """The formula of a weight as capture records it in a linear layer; None where these types do not go with it."""
-    rows, columns = (int(size) for size in weight.shape)
-    parts = {what: torch.empty(t.shape, dtype=t.dtype, device="meta") for what, t in types}  # type: ignore[arg-type]
-    names = tuple((what, "weight" if what == "codes" else f"weight_{what}") for what in ("codes", *parts))
-    with torch.device("meta"):
-        layer = nn.Linear(columns, rows, bias=False, dtype=weight.dtype)
-    hold_stored(layer, "weight", KeptWeight(scheme, tuple(dict(names).items()), weight.dtype), parts)
+    """The formula of a weight as a graph of it has it; None where these types do not go with it."""
+    of_parts: dict[str, Any] = {what: (part.shape, part.dtype) for what, part in types}
+    names = {what: "weight" if what == "codes" else f"weight_{what}" for what in ("codes", *of_parts)}
+    kept = KeptWeight(scheme, tuple(names.items()), weight.dtype)
+    kind = StoredKind(kept, tuple(of_parts[what] for what in names), False, "", torch.get_default_dtype())
     try:
-        graph = capture(layer, (torch.zeros(2, columns, dtype=weight.dtype),))
+        known = formula_nodes([kind])[kind]
     except Exception:  # of a formula for tensors of other sizes
         return None
-    attributes = {name: what for what, name in names}
-    named = {param: attributes[param.fqns[0]] for param in graph.params}
-    (linear,) = (node for node in graph.nodes if isinstance(node, Call) and node.op == torch.ops.aten.linear.default)
-    return formula_of(linear.args[1], graph, named)
+    attributes = {name: what for what, name in names.items()}
+    named = {part: attributes[part.fqns[0].rpartition(".")[2]] for part in known.parts}
+    return formula_of(known.result, known.producer, named) if known.result.type == weight else None

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from ir.autocast import autocast_is_on
-from ir.capture.stored_weights.formulas import Formula, formulas_of, kind_of
+from ir.capture.stored_weights.formulas import FormulaNodes, formula_nodes, kind_of
 from ir.checkpoint.quantized.kept import KeptWeight, kept_weights
 from ir.errors import CaptureError
 
@@ -26,7 +26,7 @@ class StandIn:
     path: str  # the module's
     order: tuple[str, ...]  # the names of the module's parameters
     weight: KeptWeight
-    formula: Formula
+    formula: FormulaNodes
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def plain_weights(model: nn.Module) -> Iterator[Mapping[str, StandIn]]:
     found = [] if autocast_is_on() else list(_stored(model))
     kinds = [kind_of(weight, module, path) for path, module, weight in found]
     try:
-        formulas = formulas_of(kinds)
+        formulas = formula_nodes(kinds)
     except CaptureError:
         found, kinds, formulas = [], [], {}
     before = {module: dict(module._parameters) for _, module, _ in found}
