@@ -56,11 +56,17 @@ def plain_weights(model: nn.Module) -> Iterator[Mapping[str, StandIn]]:
 
 
 def _stored(model: nn.Module) -> Iterator[tuple[str, nn.Module, KeptWeight]]:
+    """The weights that have no values here, each with its module and the path of that."""
     for path, module in model.named_modules():
         for weight in kept_weights(type(module)):
-            yield path, module, weight
+            if all(_is_meta(module._parameters[name]) for _, name in weight.parameters):
+                yield path, module, weight
 
 
 def _put_back(module: nn.Module, parameters: Mapping[str, Any]) -> None:
     module._parameters.clear()
     module._parameters.update(parameters)
+
+
+def _is_meta(param: nn.Parameter | None) -> bool:
+    return param is not None and param.is_meta

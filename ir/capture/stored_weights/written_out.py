@@ -17,9 +17,11 @@ _LIFTED = "lifted_tensor_"
 
 
 def can_be_written_out(graph: Graph, stand_ins: Mapping[str, StandIn]) -> bool:
-    """Whether operators alone read the stand-ins: modules that are kept whole have their own, and none is changed."""
-    changed = any(fqn in stand_ins for state in graph.states for fqn in state.fqns)
-    return not stand_ins or not (graph.whole or changed)
+    """Whether the model changes none of its weights: it would change one that is computed for that use alone.
+
+    A module that is kept whole reads none, as its class could not be imported.
+    """
+    return not any(fqn in stand_ins for state in graph.states for fqn in state.fqns)
 
 
 def written_out(graph: Graph, stand_ins: Mapping[str, StandIn]) -> Graph:
