@@ -48,6 +48,36 @@ class Sets:
 
 
 @dataclass(frozen=True, eq=False)
+class NodeTable:
+    """The numbers of a problem's nodes and values as arrays, which each core of the problem adds up.
+
+    `time[kind, node]` seconds; `keeps[node]` bytes; `alive[node]` bytes alive in the whole program while it runs;
+    `before[:, 2]` node before node; `passed[:, 3]` the number, producer and consumer of each value with one consumer,
+    `shared` the numbers of those with several.
+    """
+
+    time: np.ndarray
+    keeps: np.ndarray
+    alive: np.ndarray
+    before: np.ndarray
+    passed: np.ndarray
+    shared: np.ndarray
+
+    @classmethod
+    def of(cls, problem: Problem) -> NodeTable:
+        alive = np.array([_alive(problem, kind) for kind in range(kinds_of_batches(problem))]).max(axis=0)
+        passed = [(i, v.producer, v.consumers[0]) for i, v in enumerate(problem.values) if len(v.consumers) == 1]
+        return cls(
+            time=np.array([node.time for node in problem.nodes], dtype=float).T,
+            keeps=np.array([node.bytes for node in problem.nodes], dtype=float),
+            alive=np.maximum(alive, 0.0) * problem.in_flight,
+            before=np.array(problem.before, dtype=np.int64).reshape(-1, 2),
+            passed=np.array(passed, dtype=np.int64).reshape(-1, 3),
+            shared=np.array([i for i, v in enumerate(problem.values) if len(v.consumers) > 1], dtype=np.int64),
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Core:
     """Units, numbered in topological order, and all quantities that the cost of a stage depends on.
 
@@ -68,6 +98,7 @@ class Core:
     producer: np.ndarray
     weights: Sets
     modules: Sets
+    table: NodeTable
 
     @property
     def n(self) -> int:
@@ -94,36 +125,45 @@ class Core:
         return listed
 
 
-def condensed(problem: Problem, unit_of: np.ndarray) -> Core:
-    """The core of a problem without copies; `unit_of[node]` are units in topological order."""
-    n = int(unit_of.max()) + 1
-    times = np.array([node.time for node in problem.nodes], dtype=float).T
-    time = np.zeros((len(times), n))
-    for kind, row in enumerate(times):
+def condensed(problem: Problem, unit_of: np.ndarray, table: NodeTable | None = None) -> Core:
+    """The core of a problem without copies; `unit_of[node]` are units in topological order.
+
+    `table`: that of the problem, where it is known.
+    """
+    table, n = table or NodeTable.of(problem), int(unit_of.max()) + 1
+    time, peak = np.zeros((len(table.time), n)), np.zeros(n)
+    for kind, row in enumerate(table.time):
         np.add.at(time[kind], unit_of, row)
-    pairs = unit_of[np.array(problem.before, dtype=np.int64).reshape(-1, 2)]
+    # A stage that is an interval of the program never holds more than the highest of its units here: what it receives,
+    # makes and still has to send is alive in the whole program as well.
+    np.maximum.at(peak, unit_of, table.alive)
+    pairs = unit_of[table.before]
     edges = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
     assert (edges[:, 0] < edges[:, 1]).all(), "units must be numbered along the precedence"
-    values, producer = _values(problem, unit_of)
+    values, producer = _values(problem, unit_of, table)
     return Core(
         problem=problem,
         unit_of=unit_of,
         time=time,
-        keeps=np.bincount(unit_of, [node.bytes for node in problem.nodes], n),
-        peak=_peak(problem, unit_of, n),
+        keeps=np.bincount(unit_of, table.keeps, n),
+        peak=peak,
         edges=edges,
         values=values,
         producer=producer,
         weights=_weights(problem, unit_of),
         modules=_modules(problem, unit_of),
+        table=table,
     )
 
 
-def _values(problem: Problem, unit_of: np.ndarray) -> tuple[Sets, np.ndarray]:
+def _values(problem: Problem, unit_of: np.ndarray, table: NodeTable) -> tuple[Sets, np.ndarray]:
     """Values between units, and the producer of each; values with the same producer and consumers are merged."""
     unit = unit_of.tolist()
+    numbers, producers, consumers = table.passed.T
+    between = numbers[unit_of[producers] != unit_of[consumers]]
     merged: dict[tuple[int, tuple[int, ...]], list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for value in problem.values:
+    for number in np.sort(np.append(between, table.shared)).tolist():
+        value = problem.values[number]
         home = unit[value.producer]
         if readers := tuple(reader for reader in _units(value.consumers, unit) if reader != home):
             size = merged[home, readers]
@@ -154,18 +194,6 @@ def _modules(problem: Problem, unit_of: np.ndarray) -> Sets:
     parts = ({unit[node] for node in module} for module in problem.modules)
     divisible = [tuple(sorted(part)) for part in parts if len(part) > 1]
     return Sets.of(divisible, np.ones((len(divisible), 1)))
-
-
-def _peak(problem: Problem, unit_of: np.ndarray, n: int) -> np.ndarray:
-    """Bytes alive in the whole program while each unit runs, times the microbatches in flight: the most of all batches.
-
-    A stage that is an interval of the program never holds more than the highest of its units here:
-    what it receives, makes and still has to send is alive in the whole program as well.
-    """
-    alive = np.array([_alive(problem, kind) for kind in range(kinds_of_batches(problem))]).max(axis=0)
-    peak = np.zeros(n)
-    np.maximum.at(peak, unit_of, np.maximum(alive, 0.0) * problem.in_flight)
-    return peak
 
 
 def _alive(problem: Problem, kind: int) -> list[float]:

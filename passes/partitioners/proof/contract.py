@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 from math import inf
 
 import numpy as np
@@ -63,7 +64,7 @@ def light_followers(core: Core, seconds: float) -> list[tuple[int, int]]:
 def fused(core: Core, pairs: Sequence[tuple[int, int]]) -> Core:
     """The core in which the units of each pair are fused, with all units on paths between them."""
     unit_of = indivisible(core.n, [(a, b) for a, b in core.edges.tolist()], pairs)
-    return condensed(core.problem, unit_of[core.unit_of])
+    return condensed(core.problem, unit_of[core.unit_of], core.table)
 
 
 class _Contraction:
@@ -74,10 +75,12 @@ class _Contraction:
         self.idle = np.array([inf if c.node_by_node else idle for c in model.classes])
         self.model, self.known = model, known
         self.may_be = model.time < known
+        self.may = self.may_be.T.tolist()  # of each unit: by class
         self.time, self.cost = model.time.T.tolist(), model.cost.T.tolist()  # of each unit, each value: by class
         self.before, self.after = core.neighbours(reverse=True), core.neighbours()
         self.producer = core.producer.tolist()
-        self.members = [frozenset(part.tolist()) for part in np.split(core.values.members, core.values.starts[1:-1])]
+        members, starts = core.values.members.tolist(), core.values.starts.tolist()
+        self.members = [frozenset(members[first:last]) for first, last in pairwise(starts)]
         self.of_unit: list[list[int]] = [[] for _ in range(core.n)]
         for value, unit in zip(core.values.owner.tolist(), core.values.members.tolist(), strict=True):
             self.of_unit[unit].append(value)
@@ -152,8 +155,8 @@ class _Contraction:
 
     def _no_worse(self, v: int, u: int) -> bool:
         """Rules (1) and (3)."""
-        here, there = self.may_be[:, u].tolist(), self.may_be[:, v].tolist()
-        if any(leads and not follows for leads, follows in zip(here, there, strict=True)):
+        here, there = self.may[u], self.may[v]
+        if here != there and any(leads and not follows for leads, follows in zip(here, there, strict=True)):
             return False
         time, (received, sent) = self.time[v], self._growth(v, u)
         if self.model.overlap:
@@ -189,10 +192,13 @@ def _keepers(model: Relaxed) -> np.ndarray:
 
 def _beyond(neighbours: Sequence[Sequence[int]], order: Iterable[int]) -> list[int]:
     """For each unit the bit set of all that can be reached over its `neighbours`, which come first in `order`."""
-    reach = [0] * len(neighbours)
+    reach, with_itself = [0] * len(neighbours), [0] * len(neighbours)
     for unit in order:
-        for other in neighbours[unit]:
-            reach[unit] |= reach[other] | 1 << other
+        near = neighbours[unit]
+        reached = with_itself[near[0]] if near else 0
+        for other in near[1:]:
+            reached |= with_itself[other]
+        reach[unit], with_itself[unit] = reached, reached | 1 << unit
     return reach
 
 

@@ -66,13 +66,13 @@ class IntegerProgram:
         self._keep_order()
         for place in self.places:
             self._bound_load(place)
-        self.program.minimize(self.load)
 
     def solve(self, hint: np.ndarray, deadline: Deadline) -> Answer:
         """The best bound and split within the time limit; `hint[unit]` is the place of each unit in a good split."""
         if (self.first > self.last).any():  # in a contracted problem the known value may be below all splits
             return Answer(self.known, ())
         self._write()
+        self.program.minimize(self.load)
         for unit, row in enumerate(self.by):
             for place, variable in enumerate(row):
                 if not isinstance(variable, int):
@@ -82,6 +82,20 @@ class IntegerProgram:
             return Answer(self.known, ())
         bound = solver.best_objective_bound / self.scale
         return Answer(bound, self._stages(solver) if ending is Ending.solved else ())
+
+    def below(self, deadline: Deadline) -> Answer:
+        """Any split below the known value, with no bound; without stages, the known value as the bound if it is one.
+
+        To find one, or that there is none, takes less than to find the best.
+        """
+        if (self.first > self.last).any():
+            return Answer(self.known, ())
+        self._write()
+        self.program.add(self.load <= GRAIN - 1)
+        solver, ending = run_in_steps(self.program, deadline)
+        if ending is Ending.impossible:
+            return Answer(self.known, ())
+        return Answer(0.0, self._stages(solver) if ending is Ending.solved else ())
 
     def _units(self, seconds: float) -> int:
         return floor(seconds * self.scale)

@@ -10,7 +10,7 @@ stages are. Where there are too many ideals, an integer program takes over (see 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -20,7 +20,7 @@ from passes.partitioners.problem.evaluation import pipeline_order
 from passes.partitioners.proof.contract import contracted
 from passes.partitioners.proof.exact import Exact
 from passes.partitioners.proof.ideals import TooWide
-from passes.partitioners.proof.integer_program import IntegerProgram
+from passes.partitioners.proof.integer_program import Answer, IntegerProgram
 from passes.partitioners.proof.relaxed import Relaxed, Stages, relaxed
 from passes.partitioners.proof.whole.any_split import any_split, is_small
 from passes.partitioners.proof.whole.assignment import Assignment
@@ -87,22 +87,44 @@ def proven(core: Core, cut: Cut, bound: float, deadline: Deadline) -> Proof:
 
 
 def none_below(core: Core, value: float, deadline: Deadline) -> bool:
-    """Whether it is proven in time that every cut has at least this value."""
-    models = [relaxed(core, memory=False)]
-    if relaxed(core).memory_matters:
-        models.append(relaxed(core))
-    return any(not deadline.passed() and _none_below(model, value, deadline) for model in models)
+    """Whether it is proven in time that every cut has at least this value.
 
-
-def _none_below(model: Relaxed, value: float, deadline: Deadline) -> bool:
-    """The same in a relaxed problem, over fewer units: to fuse them takes less than the table of their ancestors."""
-    small = contracted(model, value)
-    if deadline.passed() or small.core.n > MOST_UNITS:
+    A better split of the problem without memory is looked for first; if it fits the memory, there is one with it.
+    """
+    full = relaxed(core)
+    if (better_split := _split_below(relaxed(core, memory=False), value, deadline)) is None:
+        return True
+    if not full.memory_matters or better_split.fits(full):
         return False
+    return _split_below(full, value, deadline) is None
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """A split of a relaxed problem, or what is not known to be none: without stages."""
+
+    model: Relaxed
+    stages: Stages = ()
+
+    def fits(self, full: Relaxed) -> bool:
+        """Whether it is known, and no device of `full` holds more than its memory."""
+        return bool(self.stages) and replace(full, core=self.model.core).holds(self.stages)
+
+
+def _split_below(model: Relaxed, value: float, deadline: Deadline) -> _Split | None:
+    """A split of a lower value; None if it is proven that there is none."""
+    if deadline.passed():
+        return _Split(model)
+    small = contracted(model, value)  # to fuse units takes less than the table of their ancestors
+    if deadline.passed() or small.core.n > MOST_UNITS:
+        return _Split(small)
     try:
-        return Exact(small).search(value, MOST_IDEALS, deadline) is None
+        found = Exact(small).search(value, MOST_IDEALS, deadline)
+        return None if found is None else _Split(small, found.stages)
     except TooWide:
-        return _programmed(small, Proof(Cut((), value), 0.0), value, deadline).bound >= value
+        program = IntegerProgram(small, value)
+        answer = program.below(deadline) if program.variables <= MOST_VARIABLES else Answer(0.0, ())
+        return None if answer.bound >= value else _Split(small, answer.stages)
 
 
 def _searched(model: Relaxed, proof: Proof, deadline: Deadline) -> Proof:

@@ -77,6 +77,16 @@ class Relaxed:
         needed = self.core.keeps.sum() + self.core.weights.sizes.sum()
         return any(c.memory < needed for c in self.classes)
 
+    def holds(self, stages: Stages) -> bool:
+        """Whether each stage fits the memory of its device, by what its units keep and the weights that they read."""
+        return all(self._kept_by(units) <= self.classes[kind].memory for kind, units in stages)
+
+    def _kept_by(self, units: np.ndarray) -> float:
+        """Bytes that a stage keeps; `units` [units] says which it has."""
+        weights = self.core.weights
+        read = np.unique(weights.owner[units[weights.members]])
+        return float(self.core.keeps[units].sum() + weights.sizes[read, 0].sum())
+
     def on(self, core: Core) -> Relaxed:
         """The same devices for other units."""
         return replace(self, core=core)
