@@ -344,6 +344,35 @@ def test_the_size_of_an_integer_program_is_known_before_it_is_written(monkeypatc
     assert len(listed) == 1  # of what is above each unit there is a table, which is large
 
 
+@settings(max_examples=40, deadline=None)
+@given(graphs(most_nodes=6, most_devices=3), st.sampled_from((0.8, 0.99, 1.01, 1.3)), st.sampled_from((0, 20_000)))
+def test_none_below_is_as_the_optimum_says(problem: Problem, share: float, ideals: int) -> None:
+    """By all ideals, and where there are too many by an integer program, with limits of memory and without."""
+    best = optimum(problem)
+    if not 0 < best < inf:
+        return
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(prove, "MOST_IDEALS", ideals)
+        assert prove.none_below(model_of(problem).core, best * share, Deadline(60)) == (share < 1)
+
+
+def test_a_split_that_fits_the_memory_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without limits of memory the best split of four nodes has two on each device, which hold as many, or one."""
+    searched = list[bool]()
+    monkeypatch.setattr(prove, "Exact", lambda small: searched.append(small.memory_matters) or Exact(small))
+
+    def none_below(memory: float) -> bool:
+        nodes = tuple(Node((1.0,), 1.0) for _ in range(4))
+        values = tuple(Value(i, (i + 1,), 0.0) for i in range(3))
+        problem = Problem(nodes, values, (Weight(1.0, (0, 1)),), devices=(Device(memory),) * 2)
+        return prove.none_below(model_of(problem).core, 2.5, Deadline(60))
+
+    assert not none_below(3.0)
+    assert searched == [False]
+    assert none_below(2.0)
+    assert searched == [False, False, True]
+
+
 @pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(graphs(most_nodes=6, most_devices=3), st.booleans())
