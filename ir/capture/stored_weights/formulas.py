@@ -59,7 +59,7 @@ class FormulaNodes:
 _KNOWN: dict[StoredKind, FormulaNodes] = {}
 
 
-def kind_of(weight: KeptWeight, module: nn.Module, path: str) -> StoredKind:
+def stored_kind(weight: KeptWeight, module: nn.Module, path: str) -> StoredKind:
     """The kind of a weight that a module holds as it is stored."""
     tensors: list[Any] = [module._parameters[name] for _, name in weight.parameters]
     types = tuple((tuple(tensor.shape), tensor.dtype) for tensor in tensors)

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from ir.autocast import autocast_is_on
-from ir.capture.stored_weights.formulas import FormulaNodes, formula_nodes, kind_of
+from ir.capture.stored_weights.formulas import FormulaNodes, formula_nodes, stored_kind
 from ir.checkpoint.quantized.kept import KeptWeight, kept_weights
 from ir.errors import CaptureError
 
@@ -37,7 +37,7 @@ def plain_weights(model: nn.Module) -> Iterator[Mapping[str, StandIn]]:
     recording of the model then says, and under autocast, which casts in formulas, too.
     """
     found = [] if autocast_is_on() else list(_stored(model))
-    kinds = [kind_of(weight, module, path) for path, module, weight in found]
+    kinds = [stored_kind(weight, module, path) for path, module, weight in found]
     try:
         formulas = formula_nodes(kinds)
     except CaptureError:
