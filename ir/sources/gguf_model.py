@@ -17,16 +17,22 @@ def gguf_model(file: GgufFile, transformers: Any) -> tuple[Any, Any, tuple[str, 
     Raises SourceError where transformers does not read files of its kind.
     """
     path = file.path
+    if file.said("general.type") == "adapter":
+        raise SourceError(f"{path} is an adapter in GGUF, which is not read: give the one of peft that it was made of")
+    decoders = transformers.AutoModelForCausalLM._model_mapping
     try:
         config = _config(file, transformers)
-        cls = transformers.AutoModelForCausalLM._model_mapping[type(config)]
+        if type(config) not in decoders:
+            raise ValueError(f"{file.architecture} is another kind of model")
+        take_settings(config, file)
+    except SourceError:
+        raise
     except Exception as e:
         why = " ".join(f"{type(e).__name__}: {e}".split()).rstrip(".")
         raise SourceError(
             f"{path} holds no decoder that transformers reads: {why}; give the checkpoint that it was made of"
         ) from e
-    take_settings(config, file)
-    return config, cls, (_NOTE,)
+    return config, decoders[type(config)], (_NOTE,)
 
 
 def _config(file: GgufFile, transformers: Any) -> Any:

@@ -37,7 +37,7 @@ class GgufFile:
         try:
             readers = [library.GGUFReader(part) for part in parts]
         except Exception as e:  # of the library
-            raise SourceError(f"cannot read {path}: {type(e).__name__}: {e}") from e
+            raise SourceError(f"cannot read {path}: {type(e).__name__}: {e}; fetch it again") from e
         entries = {entry.name: entry for reader in readers for entry in reader.tensors}
         return cls(parts[0], library, readers[0].fields, entries)
 

@@ -120,9 +120,9 @@ def _scaling(config: Any, file: GgufFile, own: Mapping[str, Any], size: int) -> 
     match kind:
         case "none":
             return {}
-        case "linear":
+        case "linear" if factor:
             return {"rope_type": "linear", "factor": factor}
-        case "yarn" if not _is_changed(file, factor):
+        case "yarn" if factor and not _is_changed(file, factor):
             return {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": reached}
     raise SourceError(
         f"{file.path} scales positions by {kind}, with settings that transformers has no words for: give the "

@@ -96,6 +96,25 @@ def test_factors_of_llama3_are_recognised() -> None:
         settled(t.LlamaConfig(**SIZES), "llama", {"rope_freqs.weight": plain * 3}, rope__freq_base=5e5)
 
 
+def test_files_of_other_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = file("llama")
+    adapter.fields["general.type"] = SimpleNamespace(contents=lambda: "adapter")  # type: ignore[index]
+    with pytest.raises(
+        SourceError, match=r"x.gguf is an adapter in GGUF, which is not read: give the one of peft that"
+    ):
+        gguf_model(adapter, t)
+    monkeypatch.setattr(t.AutoConfig, "from_pretrained", lambda *_, **__: t.T5Config())
+    with pytest.raises(
+        SourceError, match=r"ValueError: t5encoder is another kind of model; give the checkpoint that it"
+    ):
+        gguf_model(file("t5encoder"), t)
+    monkeypatch.setattr(t.AutoConfig, "from_pretrained", lambda *_, **__: t.LlamaConfig(**SIZES))
+    with pytest.raises(SourceError, match=r"x.gguf scales positions by yarn, with settings that transformers has no"):
+        gguf_model(file("llama", rope__scaling__type="yarn"), t)
+    with pytest.raises(SourceError, match=r"no decoder that transformers reads: .*head_dim"):
+        gguf_model(file("llama", rope__dimension_count="x", attention__key_length="y"), t)
+
+
 def test_kinds_that_transformers_calls_otherwise_or_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(t.AutoConfig, "from_pretrained", lambda *_, **__: t.LlamaConfig(**SIZES))
     config, cls, _ = gguf_model(file("llama", expert_count=4, expert_used_count=2), t)
