@@ -110,6 +110,21 @@ def int4_of_quark() -> tuple[Tensors, torch.Tensor]:
     return stored, each(R, C, lambda r, c: (q[c, r] - z[c // GROUP, r]).half() * s[c // GROUP, r])
 
 
+def of_hqq(bits: int, columns: bool) -> tuple[Tensors, torch.Tensor]:
+    """Groups in rows or in columns of a matrix, whose first rows are in the highest bits."""
+    groups = R * C // GROUP
+    shape, each_group = ((GROUP, groups), (1, groups)) if columns else ((groups, GROUP), (groups, 1))
+    q, s, z = integers(0, 1 << bits, *shape), scales(*each_group), scales(*each_group)
+    count = 10 if bits == 3 else 8 // bits
+    filled = torch.cat([q, torch.zeros(-len(q) % count, q.shape[1], dtype=q.dtype)]).view(count, -1, q.shape[1])
+    packed_rows = sum(rows << bits * (count - 1 - i) for i, rows in enumerate(filled))
+    stored = {"x.W_q": torch.as_tensor(packed_rows).to(torch.int32 if bits == 3 else torch.uint8)}
+    said = {"nbits": bits, "axis": int(not columns), "group_size": GROUP, "quant_scale": 0, "view_as_float": 0}
+    stored |= {f"x.{name}": torch.tensor(value, dtype=torch.int32) for name, value in said.items()}
+    stored |= {"x.scale": s, "x.zero": z, "x.shape": torch.tensor([R, C])}
+    return stored, ((q.half() - z) * s).view(R, C)
+
+
 def of_quark(dtype: str, scheme: str) -> dict[str, object]:
     """The settings of Quark for weights of a dtype, scaled in a way."""
     return {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": dtype, "qscheme": scheme}}}
@@ -279,6 +294,8 @@ PACKED: Mapping[str, tuple[dict[str, object], Callable[[], tuple[Tensors, torch.
     ),
     "auto-round, awq": ({"quant_method": "auto-round", "bits": 4, "packing_format": "auto_round:auto_awq"}, awq),
     "awq": ({"quant_method": "awq", "version": "gemm"}, awq),
+    "4 bits of hqq": ({"quant_method": "hqq"}, partial(of_hqq, 4, columns=False)),
+    "3 bits of hqq, groups in columns": ({"quant_method": "hqq"}, partial(of_hqq, 3, columns=True)),
     "fp8 of quark": (of_quark("fp8_e4m3", "per_channel"), rows_of_fp8),
     "int4 of quark": (of_quark("int4", "per_group"), int4_of_quark),
     "mxfp4 of quark": (of_quark("fp4", "per_group"), mxfp4_of_quark),

@@ -29,6 +29,7 @@ does it.
 | auto-round | 4 bits in AWQ's layout | yes | 0 | its formula |
 | awq | gemm, 4 bits | yes | 0 | autoawq 0.2.9 |
 | quark | FP8; INT8; INT4 and UINT4 by group; MXFP4 | yes | 0 | the packing of amd-quark 0.13 |
+| hqq | 1, 2, 3, 4 and 8 bits, groups of rows or columns | yes | 0 | the packing of hqq 0.2.8 |
 | mxfp4 | gpt-oss | yes | 0 | transformers, `dequantize=True` |
 | bitsandbytes | nf4 and fp4, double quantization | yes | 0 | bitsandbytes 0.50 |
 | bitsandbytes | int8 | yes | 0 | bitsandbytes 0.50 |
@@ -46,7 +47,7 @@ scales are taken into the weight.
 Refused by name: GPTQ of other bits or formats, AWQ in gemv, AWQ's scales of what activations return, ModelOpt's
 SVDQuant, marlin-24, mxfp6, sparse-bitmask, rotations of activations (`transform_config`), GPTQ in words of 8 or 16
 bits, AutoRound's weights other than integers, torchao's int4 that is shuffled for one kernel (`preshuffled`, whose
-order is not documented), and methods not in the table (AQLM, HQQ, EETQ, VPTQ, SpQR, FP-Quant, …).
+order is not documented), and methods not in the table (AQLM, EETQ, VPTQ, SpQR, FP-Quant, …).
 
 *GGUF files* (a folder with one, or the file itself, whole or split; `pip install 'stagecut[gguf]'`) are dequantized by
 the package `gguf` while stages are written, a block of rows or an expert at a time, of GPT-2, Bloom, Mamba and Falcon a

@@ -1,9 +1,10 @@
-"""Integers of 2 to 8 bits, packed into 32: compressed-tensors, GPTQ, AWQ; torchao's and ModelOpt's of 4 bits."""
+"""Integers of 2 to 8 bits, packed into 32: compressed-tensors, GPTQ, AWQ; in bytes: HQQ, torchao's and ModelOpt's."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import torch
@@ -108,6 +109,33 @@ class Awq:
 
     def __str__(self) -> str:
         return "AWQ, 4 bits"
+
+
+@dataclass(frozen=True)
+class Hqq:
+    """HQQ: codes of a matrix of groups, in rows or in columns, whose first rows lie in the highest bits of words.
+
+    `scale` and `zeros` have a number a group; words are bytes, and of 3 bits of 32, which have ten numbers.
+    """
+
+    bits: int
+    shape: tuple[int, ...]  # of the weight
+
+    dims: ClassVar[int] = 2
+
+    def dequantize(self, parts: Parts) -> torch.Tensor:
+        codes, scale = parts["codes"], parts["scale"]
+        count = 10 if self.bits == 3 else 8 // self.bits
+        shifts = range(self.bits * (count - 1), -1, -self.bits)
+        values = torch.cat([(codes >> shift) & ((1 << self.bits) - 1) for shift in shifts])
+        rows = prod(self.shape) // codes.shape[1]  # beyond which words are filled up
+        return ((values[:rows].to(scale.dtype) - parts["zeros"]) * scale).reshape(self.shape)
+
+    def rows(self, shapes: PartShapes) -> Mapping[str, RowAxis]:
+        return {}  # words have rows of all parts of the weight
+
+    def __str__(self) -> str:
+        return f"HQQ, {self.bits} bits"
 
 
 def unpacked(words: torch.Tensor, bits: int) -> torch.Tensor:

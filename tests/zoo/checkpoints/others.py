@@ -130,6 +130,15 @@ def quark_mxfp4(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Te
     return stored, torch.cat([half, -half])[codes] * wide
 
 
+def hqq(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    groups = integers(weight).view(-1, 16)
+    size, zeros, half = scales(len(groups), 1), scales(len(groups), 1) * 256, len(groups) // 2
+    said = {"nbits": 4, "axis": 1, "group_size": 16, "quant_scale": 0, "quant_zero": 0, "view_as_float": 0}
+    stored = {"W_q": (groups[:half] << 4 | groups[half:]).to(torch.uint8), "scale": size, "zero": zeros}
+    stored |= {name: torch.tensor(value, dtype=torch.int32) for name, value in said.items()}
+    return {**stored, "shape": torch.tensor(weight.shape)}, ((groups.half() - zeros) * size).view(weight.shape)
+
+
 def of_quark(dtype: str, scheme: str) -> dict[str, Any]:
     spec = {"dtype": dtype, "qscheme": scheme}
     export = {"pack_method": "reorder", "weight_format": "real_quantized"}
@@ -161,6 +170,7 @@ _FORMS: dict[str, tuple[Quantizer, dict[str, Any]]] = {
     "GPTQ": (gptq, {"quant_method": "gptq", "bits": 4, "group_size": 16, "desc_act": True}),
     "AWQ": (awq, {"quant_method": "awq", "bits": 4, "group_size": 16, "version": "gemm"}),
     "W4A16": (w4a16, _CT),
+    "HQQ": (hqq, {"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4}}}),
     "Quark's FP8": (quark_fp8, of_quark("fp8_e4m3", "per_channel")),
     "Quark's int4": (quark_int4, of_quark("int4", "per_group")),
     "Quark's MXFP4": (quark_mxfp4, of_quark("fp4", "per_group")),

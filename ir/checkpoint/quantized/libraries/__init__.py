@@ -3,5 +3,6 @@
 kinds               the libraries by the name of their method
 scaled_codes        codes with scales, as several of them have these
 packed_numbers      numbers in words, as several have these
-fp8, modelopt, compressed_tensors, gptq, bitsandbytes, torchao, quark    one library each; gptq: AWQ and AutoRound, too
+fp8, modelopt, compressed_tensors, gptq, bitsandbytes, torchao, quark, hqq    one library each
+gptq                AWQ and AutoRound, too
 """

@@ -10,6 +10,7 @@ from ir.checkpoint.quantized.libraries.bitsandbytes import bitsandbytes_kinds
 from ir.checkpoint.quantized.libraries.compressed_tensors import compressed_kinds
 from ir.checkpoint.quantized.libraries.fp8 import fp8_kinds
 from ir.checkpoint.quantized.libraries.gptq import auto_round_kinds, awq_kinds, gptq_kinds
+from ir.checkpoint.quantized.libraries.hqq import hqq_kinds
 from ir.checkpoint.quantized.libraries.modelopt import modelopt_kinds
 from ir.checkpoint.quantized.libraries.quark import quark_kinds
 from ir.checkpoint.quantized.libraries.scaled_codes import SCALE, Kinds, MethodSettings, scaled_codes
@@ -35,8 +36,11 @@ def kinds_of(method: str, settings: MethodSettings) -> Kinds | None:
         "bitsandbytes": bitsandbytes_kinds,
         "torchao": torchao_kinds,
         "quark": quark_kinds,
+        "hqq": hqq_kinds,
     }
     return known[method](settings) if method in known else None
 
 
-KNOWN = "fp8, fbgemm_fp8, modelopt, compressed-tensors, gptq, awq, auto-round, mxfp4, bitsandbytes, torchao and quark"
+KNOWN = (
+    "fp8, fbgemm_fp8, modelopt, compressed-tensors, gptq, awq, auto-round, mxfp4, bitsandbytes, torchao, quark and hqq"
+)

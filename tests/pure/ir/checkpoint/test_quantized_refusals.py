@@ -15,7 +15,7 @@ from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.quantized.quantization import Quantization
 from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
-from tests.support.packed_weights import C, R, Tensors, fp8, gptq, int4_in_tiles, nf4, scales
+from tests.support.packed_weights import C, R, Tensors, fp8, gptq, int4_in_tiles, nf4, of_hqq, scales
 
 REFUSED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "an unknown method": ("aqlm", {}, "weights quantized by aqlm are not read, those of fp8, fbgemm_fp8, modelopt, "),
@@ -134,6 +134,15 @@ def test_words_of_other_sizes_are_refused() -> None:
     quark = {"x.weight": torch.ones(C, 2, dtype=torch.int32), "x.weight_scale": scales(3, R)}
     with pytest.raises(SourceError, match=r"Quark's weights of 4 bits are read with zeros beside them; export"):
         Quantization("quark", {}).weights({name: Held(t) for name, t in quark.items()})
+
+
+def test_forms_of_hqq_that_are_refused() -> None:
+    stored, _ = of_hqq(4, columns=False)
+    for other in ({"x.quant_scale": torch.tensor(1)}, {"x.nbits": torch.tensor(5)}, {"x.W_q": scales(R, C)}):
+        with pytest.raises(
+            SourceError, match=r"HQQ's weights are read if they have 1, 2, 3, 4 or 8 bits, are stored as"
+        ):
+            Quantization("hqq", {}).weights({name: Held(t) for name, t in (stored | other).items()})
 
 
 def test_a_cache_that_is_quantized_alone_changes_no_weights() -> None:

@@ -100,10 +100,16 @@ def test_a_state_dict_of_bitsandbytes_is_known_by_its_names(
     torch.testing.assert_close(found["x.weight"], expected)
 
 
-@pytest.mark.parametrize(("part", "method"), [("x.W_q", "hqq"), ("x.weight._data", "quanto")])
-def test_a_state_dict_of_a_method_that_is_not_read_is_named(part: str, method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "why"),
+    [
+        ("x.W_q", "HQQ's weights are read with tensors beside them that say their bits and shape"),
+        ("x.weight._data", "weights quantized by quanto are not read, those of"),
+    ],
+)
+def test_a_state_dict_of_a_method_that_is_not_read_is_named(part: str, why: str, tmp_path: Path) -> None:
     torch.save({part: torch.zeros(2, 2, dtype=torch.uint8)}, tmp_path / "c.pt")
-    with pytest.raises(SourceError, match=rf"c.pt: weights quantized by {method} are not read, those of"):
+    with pytest.raises(SourceError, match=rf"c.pt: ({why})"):
         Checkpoint.open(tmp_path / "c.pt").for_model(nn.ModuleDict({"x": nn.Linear(2, 2)}))
 
 
