@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
@@ -21,6 +22,9 @@ FILE = "manifest.json"
 TOKENIZER = "tokenizer"  # the folder with the files of a tokenizer
 
 ADAPTER = "adapter"  # the input by which rows choose from the adapters
+
+POOL_OF = {"table": "pages", "window_table": "window_pages", "slots": "slots", "source_table": "source_pages"}
+"""The inputs of a decoder's step that say where in pools its texts lie, with the size of these (`Generation.sizes`)."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,14 @@ class ProgramEntry:
     counts: tuple[CountedValue, ...] = ()
     promise: str = ""  # sha256 of what calls take and return; "" if an older version wrote it
 
+    def with_pool_sizes(self, sizes: Mapping[str, int]) -> ProgramEntry:
+        """The same for pools of other `sizes`: the inputs that say where in them texts lie have other values."""
+        ranges = dict(self.index_ranges)
+        for name, (least, _) in self.index_ranges.items():
+            if count := sizes.get(POOL_OF.get(name, ""), 0):
+                ranges[name] = (-count if least < 0 else 0, count - 1)
+        return dataclasses.replace(self, index_ranges=ranges)
+
 
 @dataclass(frozen=True)
 class MediaPlaces:
@@ -306,7 +318,11 @@ class Manifest:
             raise ManifestError(
                 f"{self.name} continues no texts, so it has no room for tokens; compile with --generate"
             )
-        return dataclasses.replace(self, generation=self.generation.with_room_for(tokens))
+        if not tokens:
+            return self
+        generation = self.generation.with_room_for(tokens)
+        programs = tuple(program.with_pool_sizes(generation.sizes) for program in self.programs)
+        return dataclasses.replace(self, generation=generation, programs=programs)
 
     def write(self, folder: Path) -> None:
         """Write `folder`/manifest.json.  Raises OSError."""

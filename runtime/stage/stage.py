@@ -16,11 +16,10 @@ from runtime.device.ipc import reaches
 from runtime.device.packs import Pack
 from runtime.device.streams import read_in, stream_on, wait_in, within
 from runtime.errors import ManifestError
-from runtime.manifest.manifest import ProgramStage
+from runtime.manifest.manifest import POOL_OF, ProgramStage
 from runtime.stage.shared_lock import SharedLock
 
 _COMPILING = SharedLock()  # held alone to compile or record, which fails if other threads run stages meanwhile
-_ADDRESSES = ("table", "window_table", "source_table", "slots")  # inputs of a decoder's step; see docs/generation.md
 _NEW_TOKENS = "seq"  # the symbol for those of a text in a step
 ShapeKey = tuple[tuple[tuple[torch.Size, tuple[int, ...]], ...], tuple[tuple[str, int], ...]]
 
@@ -76,7 +75,7 @@ class StageModule:
     def addresses(self) -> frozenset[int]:
         """The places of the inputs that say where in the pools the rows of a batch lie."""
         named = enumerate((receive.source, receive.tensor.name) for receive in self.entry.receives)
-        return frozenset(i for i, (source, name) in named if source is None and name in _ADDRESSES and self.pools)
+        return frozenset(i for i, (source, name) in named if source is None and name in POOL_OF and self.pools)
 
     @property
     def new_tokens(self) -> tuple[int, int] | None:

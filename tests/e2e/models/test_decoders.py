@@ -315,6 +315,9 @@ def test_the_size_of_pools_is_bound_where_they_are_loaded(artifact: Path, tmp_pa
                 pipe.prepare(batch=0)
             with pytest.raises(InputError, match=r"needs 4 pages, and the artifact has 3; load it with more tokens"):
                 pipe.start(prompt, max_new_tokens=10)
+    with Pipeline.load(artifact, tokens=400) as pipe:  # more than planned
+        texts = [pipe.start(prompt, max_new_tokens=30, temperature=0.0, eos_token_id=[]) for _ in range(8)]
+        assert {tuple(text.result()[:6]) for text in texts} == {tuple(wanted)}
     [stage, _] = load_stages(
         artifact, Manifest.read(artifact).with_room_for(50), [torch.device("cpu")] * 2, strict=True
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 from runtime.generation.scheduling.pages import Pages, prefixes_of
 from runtime.generation.scheduling.widths import SourceWidths
-from runtime.manifest.manifest import CallSignature, Generation, ProgramEntry, Symbol
+from runtime.manifest.manifest import CallSignature, Generation, Manifest, ProgramEntry, Symbol
 from runtime.manifest.manifest import Tensor as ManifestTensor
+from tests.support.artifacts import chain
 
 
 def test_room_for_other_tokens_scales_all_pools() -> None:
@@ -17,6 +21,16 @@ def test_room_for_other_tokens_scales_all_pools() -> None:
     assert planned.with_room_for(0) is planned
     assert planned.with_room_for(64).sizes == {"pages": 9, "window_pages": 9, "slots": 3, "source_pages": 0}
     assert planned.with_room_for(20).sizes == {"pages": 4, "window_pages": 5, "slots": 2, "source_pages": 0}
+
+
+def test_texts_may_lie_anywhere_in_pools_of_another_size(tmp_path: Path) -> None:
+    found = Manifest.read(chain(tmp_path))
+    ranges = {"input_ids": (0, 63), "table": (0, 40), "slots": (-11, 10)}
+    programs = tuple(replace(program, index_ranges=ranges) for program in found.programs)
+    planned = replace(found, programs=programs, generation=Generation(page=8, pages=41, slots=11, max_length=32))
+    for tokens, table, slots in [(640, (0, 80), (-21, 20)), (20, (0, 3), (-2, 1)), (0, (0, 40), (-11, 10))]:
+        (program,) = planned.with_room_for(tokens).programs
+        assert program.index_ranges == {"input_ids": (0, 63), "table": table, "slots": slots}
 
 
 def test_pages_that_nobody_owns_are_kept_until_room_is_needed() -> None:
