@@ -7,6 +7,7 @@ The files:
     signature      the nested containers of a model's arguments and results
     nested         the lists, tuples and dicts of a node's arguments
     recipe         a serializable recipe that rebuilds a Python object
+    pieces         large tensors piece by piece, to compare them
     zeros          zeros that take no memory until they are written to
     opaque         a module that is kept whole, and the operator that runs it
 """

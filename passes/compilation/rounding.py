@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ir.objects.pieces import all_close, pieces
+
 _OF_LARGEST = {
     torch.float64: 5e-14,
     torch.float32: 3e-5,
@@ -43,10 +45,10 @@ def rounding_between(a: Any, b: Any) -> Rounding | None:
     tensors = isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)
     if not tensors or a.dtype not in _OF_LARGEST or (a.shape, a.dtype) != (b.shape, b.dtype):
         return None
-    numbers = a[torch.isfinite(a)].abs().double()
-    largest = max(1.0, numbers.max().item() if numbers.numel() else 0.0)
+    finite = (x[torch.isfinite(x)].abs().double() for (x,) in pieces(a))
+    largest = max((x.max().item() for x in finite if x.numel()), default=0.0)
     apart = distance(a, b)
-    if apart > _OF_LARGEST[a.dtype] * largest or not _finite_alike(a, b):
+    if apart > _OF_LARGEST[a.dtype] * max(1.0, largest) or not _finite_alike(a, b):
         return None
     return Rounding(apart, str(a.dtype).removeprefix("torch."))
 
@@ -54,12 +56,16 @@ def rounding_between(a: Any, b: Any) -> Rounding | None:
 def equal_results(a: Any, b: Any) -> bool:
     """Whether two results are of one type and equal, bit for bit."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        return a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
+        return a.dtype == b.dtype and a.shape == b.shape and all_close(a, b)
     return type(a) is type(b) and a == b
 
 
 def _finite_alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether the infinite elements are the same, and the same are no numbers."""
+    return all(_piece_is_alike(x, y) for x, y in pieces(a, b))
+
+
+def _piece_is_alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     finite = torch.isfinite(a)
     rest = ~finite
     same = (a[rest] == b[rest]) | (a[rest].isnan() & b[rest].isnan())
@@ -69,4 +75,5 @@ def _finite_alike(a: torch.Tensor, b: torch.Tensor) -> bool:
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     """The largest difference of two elements that are numbers."""
     exact = torch.complex128 if a.is_complex() else torch.float64
-    return float((a.to(exact) - b.to(exact)).abs().nan_to_num().max()) if a.numel() else 0.0
+    apart = ((x.to(exact) - y.to(exact)).abs().nan_to_num().max().item() for x, y in pieces(a, b))
+    return max(apart, default=0.0)

@@ -22,6 +22,7 @@ from ir.capture.export.module_state import converted_for_the_call
 from ir.capture.export.padding import padded_as_in_inference, without_fused_layers
 from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph, sizes_of
+from ir.objects.pieces import all_close
 from ir.objects.signature import call, flatten
 from ir.sizes import hold, in_layout
 
@@ -134,7 +135,7 @@ def _close(a: Any, b: Any) -> bool:
     if not isinstance(a, torch.Tensor):
         return type(a) is type(b) and bool(a == b)
     same = isinstance(b, torch.Tensor) and a.shape == b.shape and a.dtype == b.dtype
-    return same and torch.allclose(a, b, *_TOLERANCE.get(a.dtype, (0, 0)), equal_nan=True)
+    return same and all_close(a, b, *_TOLERANCE.get(a.dtype, (0, 0)))
 
 
 _TOLERANCE = {torch.float32: (1e-4, 1e-5), torch.float64: (1e-7, 1e-9)}
