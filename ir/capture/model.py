@@ -230,6 +230,11 @@ def _records(graph: Graph, example: Example, way: Way) -> bool:
 
 def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], shapes: DynamicShapes) -> Example:
     require_holdable(model)
+    if lost := next((name for name, buffer in model.named_buffers() if buffer.is_meta), ""):
+        raise CaptureError(
+            f"{lost} has no values, as it is on the meta device, where only parameters may be; "
+            f"make the model on the CPU, or compile its checkpoint or config.json"
+        )
     training = [name for name, m in model.named_modules() if m.training and _differs_in_training(m)]
     if training:
         warn(f"{training[0] or 'the model'} is in training mode; call model.eval() first")

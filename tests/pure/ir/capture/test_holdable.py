@@ -115,6 +115,16 @@ NOT_STORED = {
 }
 
 
+def test_a_buffer_without_values() -> None:
+    """As where a whole model is made on the meta device."""
+    with torch.device("meta"):
+        model = Reads(torch.ones(2))
+    with pytest.raises(
+        CaptureError, match="held has no values, as it is on the meta device, where only parameters may be"
+    ):
+        capture(model, (torch.ones(1, 2),))
+
+
 @pytest.mark.parametrize("what", NOT_STORED)
 def test_a_dtype_that_files_and_calls_lack(what: str) -> None:
     model, given, message = NOT_STORED[what]
