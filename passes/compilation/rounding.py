@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ir.objects.pieces import all_close, piecewise
+from ir.objects.pieces import all_close, in_pieces
 
 _OF_LARGEST = {
     torch.float64: 5e-14,
@@ -45,7 +45,7 @@ def rounding_between(a: Any, b: Any) -> Rounding | None:
     tensors = isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)
     if not tensors or a.dtype not in _OF_LARGEST or (a.shape, a.dtype) != (b.shape, b.dtype):
         return None
-    finite = (x[torch.isfinite(x)].abs().double() for (x,) in piecewise(a))
+    finite = (x[torch.isfinite(x)].abs().double() for (x,) in in_pieces(a))
     largest = max((x.max().item() for x in finite if x.numel()), default=0.0)
     apart = distance(a, b)
     if apart > _OF_LARGEST[a.dtype] * max(1.0, largest) or not _finite_alike(a, b):
@@ -62,7 +62,7 @@ def equal_results(a: Any, b: Any) -> bool:
 
 def _finite_alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Whether the infinite elements are the same, and the same are no numbers."""
-    return all(_piece_is_alike(x, y) for x, y in piecewise(a, b))
+    return all(_piece_is_alike(x, y) for x, y in in_pieces(a, b))
 
 
 def _piece_is_alike(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -75,5 +75,5 @@ def _piece_is_alike(a: torch.Tensor, b: torch.Tensor) -> bool:
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     """The largest difference of two elements that are numbers."""
     exact = torch.complex128 if a.is_complex() else torch.float64
-    apart = ((x.to(exact) - y.to(exact)).abs().nan_to_num().max().item() for x, y in piecewise(a, b))
+    apart = ((x.to(exact) - y.to(exact)).abs().nan_to_num().max().item() for x, y in in_pieces(a, b))
     return max(apart, default=0.0)

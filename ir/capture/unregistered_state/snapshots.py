@@ -12,7 +12,7 @@ from ir.capture.holdable import unheld
 from ir.capture.unregistered_state.held import is_array
 from ir.capture.unregistered_state.places import HeldContainer, Place, places_in
 from ir.capture.unregistered_state.surroundings import MISSING, held_outside
-from ir.objects.pieces import all_close, piecewise
+from ir.objects.pieces import all_close, in_pieces
 
 
 def held_around(model: nn.Module) -> dict[Place, Any]:
@@ -77,11 +77,11 @@ def is_near(a: Any, b: Any) -> bool:
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
     if not a.is_floating_point() and not a.is_complex():
-        return sum(int((x != y).sum()) for x, y in piecewise(a, b)) <= a.numel() * _FEW
+        return sum(int((x != y).sum()) for x, y in in_pieces(a, b)) <= a.numel() * _FEW
     exact = torch.complex128 if a.is_complex() else torch.float64
     rounded = _ROUNDED if a.dtype in (torch.float32, torch.float64, torch.complex64, torch.complex128) else _COARSE
-    largest = max((x.to(exact).abs().nan_to_num(posinf=1.0).max().item() for (x,) in piecewise(a)), default=0.0)
-    return all(all_close(x.to(exact), y.to(exact), atol=rounded * max(largest, 1.0)) for x, y in piecewise(a, b))
+    largest = max((x.to(exact).abs().nan_to_num(posinf=1.0).max().item() for (x,) in in_pieces(a)), default=0.0)
+    return all(all_close(x.to(exact), y.to(exact), atol=rounded * max(largest, 1.0)) for x, y in in_pieces(a, b))
 
 
 _FEW = 0.01  # of the elements: indices of equal values, as rounding has it

@@ -7,7 +7,7 @@ import torch
 
 from ir.capture.unregistered_state.snapshots import is_near, is_same
 from ir.objects import pieces as pieces_module
-from ir.objects.pieces import all_close, piecewise
+from ir.objects.pieces import all_close, in_pieces
 from passes.compilation.rounding import distance, equal_results, rounding_between
 
 X = torch.arange(24.0).view(2, 3, 4)
@@ -19,12 +19,12 @@ def _of_five(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pieces_have_the_same_places() -> None:
-    found = [*piecewise(X.transpose(0, 2), X.transpose(0, 2) + 1)]
+    found = [*in_pieces(X.transpose(0, 2), X.transpose(0, 2) + 1)]
     assert [a.numel() for a, _ in found] == [5, 5, 5, 5, 4]
     assert all(torch.equal(a + 1, b) for a, b in found)
     assert torch.equal(torch.cat([a for a, _ in found]), X.transpose(0, 2).reshape(-1))
-    assert [*piecewise(torch.ones(0, 3))] == []
-    assert [a.item() for (a,) in piecewise(torch.tensor(7))] == [7]
+    assert [*in_pieces(torch.ones(0, 3))] == []
+    assert [a.item() for (a,) in in_pieces(torch.tensor(7))] == [7]
 
 
 @pytest.mark.parametrize("place", [0, 4, 5, 23])
