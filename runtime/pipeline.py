@@ -337,9 +337,12 @@ class Pipeline:
     def reset(self) -> None:
         """Restore the state of all stages (caches, running statistics) to its values when loaded.
 
-        Batches sent before are not affected.  Returns when they, and the reset, are done.
+        Batches sent before are not affected, but texts in progress fail with PipelineClosed: they are of many batches.
+        Returns when those, and the reset, are done.
         """
-        self._engine.send(Reset()).result()
+        with self._beginning:
+            self._end_texts("the pipeline was reset")  # what they have in common with later ones is forgotten, too
+            self._engine.send(Reset()).result()
 
     @contextmanager
     def trace(self, path: str | Path | None = None) -> Iterator[Trace]:
@@ -394,9 +397,9 @@ class Pipeline:
         if self._processes is not None:
             self._processes.close()
 
-    def _end_texts(self) -> None:
+    def _end_texts(self, why: str = "the pipeline was closed") -> None:
         if self._generation is not None:
-            self._generation.close()
+            self._generation.close(why)
             self._generation = None
 
     def __enter__(self) -> Pipeline:

@@ -90,8 +90,8 @@ class TextGeneration:
             for begun in [self._start(prompt, options) for _ in range(texts)]:
                 begun.result()
 
-    def close(self) -> None:
-        self._generator.close()
+    def close(self, why: str) -> None:
+        self._generator.close(why)
 
     def _start(
         self,

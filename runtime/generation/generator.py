@@ -83,7 +83,7 @@ class Generator:
         self._lock = Lock()  # held while the thread starts or ends
         self._runs = False
         self._thread: Thread | None = None  # the last one that ran
-        self._closed = False
+        self._closed = ""  # the reason, once it is
 
     def start(
         self,
@@ -122,14 +122,14 @@ class Generator:
                 "compile with more --tokens",
             )
         if self._closed:
-            raise PipelineClosed("the pipeline is closed")
+            raise PipelineClosed(self._closed)
         self._tell(lambda: self._add(text))
         return found
 
-    def close(self) -> None:
+    def close(self, why: str = "the pipeline was closed") -> None:
         """Texts that are not done fail with PipelineClosed; returns when nothing runs.  May be called twice."""
-        self._closed = True
-        self._tell(lambda: self._end_all(PipelineClosed("the pipeline was closed")))
+        self._closed = why
+        self._tell(lambda: self._end_all(PipelineClosed(why)))
         if (thread := self._thread) is not None and thread is not current_thread():
             thread.join()  # or Python's end would meet it inside of torch
 
@@ -197,7 +197,7 @@ class Generator:
 
     def _add(self, text: TextInProgress) -> None:
         if self._closed:
-            text.continuation.end(PipelineClosed("the pipeline was closed"))
+            text.continuation.end(PipelineClosed(self._closed))
         elif not text.continuation.done:
             self._texts[text.continuation] = text
             self._scheduler.add(text)

@@ -295,6 +295,15 @@ def test_pools_are_in_no_file_and_zeros_again_after_a_reset(artifact: Path) -> N
             assert not [name for name in weights.keys() if name.endswith(("keys", "values"))]  # noqa: SIM118
 
 
+def test_texts_begin_anew_after_a_reset(artifact: Path) -> None:
+    """Pages of a prefix that was known are zeros again."""
+    prompt = [3, 14, 15, 9, 2, 6, 5, 3, 5]
+    with Pipeline.load(artifact) as pipe:
+        wanted = pipe.start(prompt, max_new_tokens=6, temperature=0.0).result()
+        pipe.reset()
+        assert pipe.start(prompt, max_new_tokens=6, temperature=0.0).result() == wanted
+
+
 def test_the_size_of_pools_is_bound_where_they_are_loaded(artifact: Path, tmp_path: Path) -> None:
     """Of all processes alike, as rank 0 gives the pages out; a stage file has the planned size as a default alone."""
     source = (artifact / "stage_0.py").read_text()

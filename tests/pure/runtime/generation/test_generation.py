@@ -166,8 +166,8 @@ def test_closing_ends_what_is_not_done() -> None:
     decoder = Decoder(Generation(page=4, pages=40, max_length=144, vocabulary=VOCABULARY))
     with generator(decoder) as made:
         long = made.start([1, 2], TextOptions(140))
-        made.close()
-        with pytest.raises(PipelineClosed):
+        made.close("the pipeline was reset")
+        with pytest.raises(PipelineClosed, match="the pipeline was reset"):
             long.result(timeout=PATIENCE)
         with pytest.raises(PipelineClosed):
             begin(made, [1])
