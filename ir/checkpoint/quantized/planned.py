@@ -16,7 +16,7 @@ from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
 from ir.checkpoint.quantized.libraries.fp8 import fine_grained_block
 from ir.checkpoint.quantized.libraries.gptq import auto_round_layout
 from ir.checkpoint.quantized.libraries.scaled_codes import MethodSettings
-from ir.checkpoint.quantized.packed import Awq, Gptq, ModelOptInt4, PackedRows, TorchaoInt4
+from ir.checkpoint.quantized.packed import Awq, Gptq, Hqq, ModelOptInt4, PackedRows, TorchaoInt4
 from ir.checkpoint.quantized.scaled import Scaled
 from ir.checkpoint.quantized.scheme import Scheme
 
@@ -41,6 +41,8 @@ def hold_planned(model: nn.Module, method: str, settings: MethodSettings) -> int
         "mxfp4": lambda _, rows, columns, dtype: _mxfp4(rows, columns),
         "bitsandbytes": _bitsandbytes,
         "torchao": _torchao,
+        "quark": _quark,
+        "hqq": _hqq,
     }
     if method == "auto-round":
         method, settings = auto_round_layout(settings)
@@ -60,7 +62,7 @@ def hold_planned(model: nn.Module, method: str, settings: MethodSettings) -> int
 
 def _weights(model: nn.Module, method: str, settings: MethodSettings) -> Iterator[tuple[nn.Module, str]]:
     """The modules with a quantized weight, and its name there."""
-    keys = ("modules_to_not_convert", "ignore", "exclude_modules", "llm_int8_skip_modules")
+    keys = ("modules_to_not_convert", "ignore", "exclude_modules", "llm_int8_skip_modules", "exclude", "skip_modules")
     left_out = [str(key) for name in keys for key in settings.get(name) or ()] or [_head(model)]
     for path, module in model.named_modules():
         if any(_names(key, path) for key in left_out):
@@ -111,7 +113,9 @@ def _fp4(rows: int, columns: int, group: int, scale: torch.dtype, whole: bool) -
 
 
 def _modelopt(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
-    algorithm, groups = str(settings.get("quant_algo")), _groups(settings, columns)
+    if settings.get("quant_algo") is None:  # the cache alone is quantized
+        return None
+    algorithm, groups = str(settings["quant_algo"]), _groups(settings, columns)
     if "NVFP4" in algorithm:
         return _fp4(rows, columns, int(settings.get("group_size") or 16), _FP8, whole=True)
     if "MXFP4" in algorithm:
@@ -165,6 +169,32 @@ def _awq(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) 
         "zeros": ((groups, rows // 8), _WORD),
         "scale": ((groups, rows), torch.float16),
     }
+
+
+def _quark(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
+    spec: Any = (settings.get("global_quant_config") or {}).get("weight")
+    kind = spec.get("dtype") if isinstance(spec, Mapping) else None
+    if kind == "fp4":
+        return _fp4(rows, columns, int(spec.get("group_size") or 32), _BYTE, whole=False)
+    if kind in ("int4", "uint4"):
+        layout = _awq({"group_size": spec.get("group_size")}, rows, columns, dtype)
+        return layout and (Awq(kind == "int4"), layout[1])
+    if kind not in ("fp8_e4m3", "int8"):
+        return None
+    scale = (rows,) if spec.get("qscheme") == "per_channel" else ()
+    return _scaled(_FP8 if kind == "fp8_e4m3" else torch.int8, rows, columns, scale, _WIDE)
+
+
+def _hqq(settings: MethodSettings, rows: int, columns: int, dtype: torch.dtype) -> _Layout | None:
+    said: Any = (settings.get("quant_config") or {}).get("weight_quant_params") or {}
+    bits, size, count = said.get("nbits"), said.get("group_size"), rows * columns
+    if bits not in (1, 2, 4, 8) or not size or count % size or (count // size * bits) % 8 or size * bits % 8:
+        return None
+    groups = count // size
+    across = said.get("axis", 1) == 0  # groups are columns
+    codes = (size * bits // 8, groups) if across else (groups * bits // 8, size)
+    scale = ((1, groups) if across else (groups, 1)), dtype
+    return Hqq(bits, (rows, columns)), {"codes": (codes, _BYTE), "scale": scale, "zeros": scale}
 
 
 def _groups(settings: MethodSettings, columns: int) -> int:

@@ -124,7 +124,7 @@ def quark_mxfp4(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Te
     codes = integers(weight)
     exponents = torch.randint(118, 122, (weight.shape[0], weight.shape[1] // 32), dtype=torch.uint8)
     half = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
-    wide = torch.ldexp(torch.ones(()), exponents.int() - 127).repeat_interleave(32, 1)
+    wide = torch.exp2(exponents.float() - 127).repeat_interleave(32, 1)
     pairs = codes.to(torch.uint8).unflatten(1, (-1, 2))
     stored = {"weight": pairs[..., 0] | pairs[..., 1] << 4, "weight_scale": exponents}
     return stored, torch.cat([half, -half])[codes] * wide

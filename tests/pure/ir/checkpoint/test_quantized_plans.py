@@ -73,6 +73,26 @@ SETTINGS: Mapping[str, tuple[str, dict[str, object], Stored]] = {  # for a weigh
         {"quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 32}}}},
         {"": (torch.int8, (48, 32)), "_scale": (FLOAT, (2, 48)), "_zeros": (FLOAT, (2, 48))},
     ),
+    "fp8 of quark": (
+        "quark",
+        {"global_quant_config": {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_channel"}}},
+        {"": (FP8, (48, 64)), "_scale": (FLOAT, (48,))},
+    ),
+    "int4 of quark": (
+        "quark",
+        {"global_quant_config": {"weight": {"dtype": "int4", "qscheme": "per_group", "group_size": 32}}},
+        {"": (WORD, (64, 6)), "_zeros": (WORD, (2, 6)), "_scale": (HALF, (2, 48))},
+    ),
+    "mxfp4 of quark": (
+        "quark",
+        {"global_quant_config": {"weight": {"dtype": "fp4", "qscheme": "per_group"}}},
+        {"": (BYTE, (48, 32)), "_scale": (BYTE, (48, 2))},
+    ),
+    "hqq": (
+        "hqq",
+        {"quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 32, "axis": 1}}},
+        {"": (BYTE, (48, 32)), "_scale": (FLOAT, (96, 1)), "_zeros": (FLOAT, (96, 1))},
+    ),
     "int8": ("bitsandbytes", {"load_in_8bit": True}, {"": (torch.int8, (48, 64)), "_scale": (FLOAT, (48,))}),
     "nf4": (
         "bitsandbytes",
@@ -125,3 +145,5 @@ def test_modules_that_the_settings_leave_out(key: str) -> None:
 def test_a_method_that_is_not_known_is_planned_in_full_precision() -> None:
     model = made()
     assert hold_planned(model, "aqlm", {}) == 0
+    assert hold_planned(model, "modelopt", {"quant_algo": None, "kv_cache_quant_algo": "FP8"}) == 0
+    assert hold_planned(model, "quark", {"global_quant_config": {"weight": [{"dtype": "fp4"}]}}) == 0
