@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import count, pairwise
 from math import inf
 
 import numpy as np
@@ -42,14 +42,18 @@ from passes.partitioners.units import Core, condensed
 _ROUNDING = 1e-9  # relative
 
 
-def contracted(model: Relaxed, known: float) -> Relaxed:
-    """The same problem over fewer units: if a split is better than `known`, one of the best remains."""
-    while True:
+def contracted(model: Relaxed, known: float, rounds: int | None = None) -> Relaxed:
+    """The same problem over fewer units: if a split is better than `known`, one of the best remains.
+
+    `rounds`: how often units are fused; by default until none can be.
+    """
+    for _ in count() if rounds is None else range(rounds):
         found = _Contraction(model, known)
         pairs = found.inseparable() or found.followers()
         if not pairs:
             return model
         model = model.on(fused(model.core, pairs))
+    return model
 
 
 def light_followers(core: Core, seconds: float) -> list[tuple[int, int]]:

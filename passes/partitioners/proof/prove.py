@@ -10,6 +10,7 @@ stages are. Where there are too many ideals, an integer program takes over (see 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -20,7 +21,7 @@ from passes.partitioners.problem.evaluation import pipeline_order
 from passes.partitioners.proof.contract import contracted
 from passes.partitioners.proof.exact import Exact
 from passes.partitioners.proof.ideals import TooWide
-from passes.partitioners.proof.integer_program import Answer, IntegerProgram
+from passes.partitioners.proof.integer_program import IntegerProgram
 from passes.partitioners.proof.relaxed import Relaxed, Stages, relaxed
 from passes.partitioners.proof.whole.any_split import any_split, is_small
 from passes.partitioners.proof.whole.assignment import Assignment
@@ -112,19 +113,25 @@ class _Split:
 
 
 def _split_below(model: Relaxed, value: float, deadline: Deadline) -> _Split | None:
-    """A split of a lower value; None if it is proven that there is none."""
-    if deadline.passed():
-        return _Split(model)
-    small = contracted(model, value)  # to fuse units takes less than the table of their ancestors
-    if deadline.passed() or small.core.n > MOST_UNITS:
+    """A split of a lower value; None if it is proven that there is none.
+
+    Units are fused once, and further if there are too many ideals then: the first round takes less than the table of
+    the ancestors of all units, and fuses most.
+    """
+    small = model
+    for rounds in (1, None):
+        if not deadline.passed():
+            small = contracted(small, value, rounds)
+        if deadline.passed() or small.core.n > MOST_UNITS:
+            continue
+        with suppress(TooWide):
+            found = Exact(small).search(value, MOST_IDEALS, deadline)
+            return None if found is None else _Split(small, found.stages)
+    program = None if deadline.passed() or small.core.n > MOST_UNITS else IntegerProgram(small, value)
+    if program is None or program.variables > MOST_VARIABLES:
         return _Split(small)
-    try:
-        found = Exact(small).search(value, MOST_IDEALS, deadline)
-        return None if found is None else _Split(small, found.stages)
-    except TooWide:
-        program = IntegerProgram(small, value)
-        answer = program.below(deadline) if program.variables <= MOST_VARIABLES else Answer(0.0, ())
-        return None if answer.bound >= value else _Split(small, answer.stages)
+    answer = program.below(deadline)
+    return None if answer.bound >= value else _Split(small, answer.stages)
 
 
 def _searched(model: Relaxed, proof: Proof, deadline: Deadline) -> Proof:
