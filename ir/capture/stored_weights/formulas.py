@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,8 +15,9 @@ from ir.capture.export.recording import record
 from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
 from ir.checkpoint.quantized.scheme import HasOperator
 from ir.graph import Call, Constant, Graph, Param, Value
-from ir.objects.signature import flatten, forward_parameters
-from ir.operators.higher_order import higher_order_of, is_higher_order
+from ir.objects.nested import mapped
+from ir.objects.signature import Slot, flatten, forward_parameters
+from ir.operators.higher_order import Body, HigherOrder, higher_order_call, higher_order_of, is_higher_order
 from ir.sizes import TensorType
 
 _OURS = "stagecut"  # the library of operators that no export takes apart
@@ -71,7 +72,9 @@ def stored_kind(weight: KeptWeight, module: nn.Module, path: str) -> StoredKind:
 def formula_nodes(kinds: Sequence[StoredKind]) -> dict[StoredKind, FormulaNodes]:
     """The formula of each kind, by one export for all that are not known yet.  Raises CaptureError."""
     new = [kind for kind in dict.fromkeys(kinds) if kind not in _KNOWN]
-    _KNOWN.update((kind, formula) for kind in new if (formula := _of_one_operator(kind)) is not None)
+    for kind in new:
+        if (formula := (_for_each_expert if kind.of_experts else _of_one_operator)(kind)) is not None:
+            _KNOWN[kind] = formula
     if new := [kind for kind in new if kind not in _KNOWN]:
         module, given = _Weights(new), torch.zeros(1)
         example = Example(module, forward_parameters(module), slotted(*flatten({"given": given})), [given], [{}])
@@ -82,7 +85,7 @@ def formula_nodes(kinds: Sequence[StoredKind]) -> dict[StoredKind, FormulaNodes]
 
 def _of_one_operator(kind: StoredKind) -> FormulaNodes | None:
     """The formula of a kind that is one operator of ours, which needs no export to be known; None for another."""
-    if not isinstance(kind.weight.scheme, HasOperator) or kind.of_experts:
+    if not isinstance(kind.weight.scheme, HasOperator):
         return None
     module = _held(kind)
     with _Calls() as calls:
@@ -95,6 +98,23 @@ def _of_one_operator(kind: StoredKind) -> FormulaNodes | None:
     result = Value(op.name().rpartition("::")[2], TensorType(tuple(made.shape), made.dtype))
     nodes = (Call(op=op, args=given, results=(result,)),)
     return FormulaNodes(kind, tuple(parts.values()), (), nodes, result, made.stride())
+
+
+def _for_each_expert(kind: StoredKind) -> FormulaNodes | None:
+    """The formula of experts where that of one is one operator of ours: as an export has torch's `map`."""
+    each = replace(kind, types=tuple((shape[1:], dtype) for shape, dtype in kind.types), of_experts=False, owner="")
+    if (one := _of_one_operator(each)) is None:
+        return None
+    given = {part: Value("_".join(filter(None, (kind.owner, part.name))), part.type) for part in one.parts}
+    nodes = tuple(replace(node, args=mapped(lambda a: given.get(a, a), node.args)) for node in one.nodes)
+    body = Body("body_fn", tuple(given.values()), nodes, (one.result,), packed=True)
+    parts = tuple(_part(kind, place) for place in range(len(kind.types)))
+    whole = TensorType((parts[0].type.shape[0], *one.result.type.shape), one.result.type.dtype)
+    arguments = body, [*map(Slot, range(len(parts)))], []
+    layout = tuple(range(len(whole.shape)))
+    what = HigherOrder(torch.ops.higher_order.map_impl, arguments, (), (), (whole,), (layout,))
+    call = higher_order_call(what, parts, (), (Value("mapped", whole),))
+    return FormulaNodes(kind, parts, (), (call,), call.results[0], _strides(call, kind, nn.Module()))
 
 
 class _Calls(TorchDispatchMode):
