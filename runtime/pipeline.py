@@ -26,6 +26,7 @@ from runtime.engine.message import Reset, Values
 from runtime.errors import demand
 from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
+from runtime.generation.generator import CLOSED
 from runtime.generation.stages import GeneratingStages, StepSubmission
 from runtime.manifest.manifest import Manifest
 from runtime.options import PREFILL_SHARE, check_ways, checked_folder, is_count
@@ -397,7 +398,7 @@ class Pipeline:
         if self._processes is not None:
             self._processes.close()
 
-    def _end_texts(self, why: str = "the pipeline was closed") -> None:
+    def _end_texts(self, why: str = CLOSED) -> None:
         if self._generation is not None:
             self._generation.close(why)
             self._generation = None

@@ -15,7 +15,7 @@ import torch
 from runtime.call.adapter_rows import AdapterNames
 from runtime.errors import InputError, demand
 from runtime.generation.continuation import Continuation, Step, Told
-from runtime.generation.generator import Generator
+from runtime.generation.generator import CLOSED, Generator
 from runtime.generation.media import MediaInputs
 from runtime.generation.options import pad_id, text_options, told_padding
 from runtime.generation.prompts import Prompt, PromptReader, are_several
@@ -90,7 +90,7 @@ class TextGeneration:
             for begun in [self._start(prompt, options) for _ in range(texts)]:
                 begun.result()
 
-    def close(self, why: str) -> None:
+    def close(self, why: str = CLOSED) -> None:
         self._generator.close(why)
 
     def _start(

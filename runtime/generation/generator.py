@@ -29,6 +29,7 @@ from runtime.manifest.manifest import Generation
 _Event = Callable[[], None]  # what happened, as what is to be done about it
 LOOKS = 1e-4, 5e-3  # least and most seconds between two looks at whether tokens have come to the host
 SURE = 0.85  # of the time of the step before: its tokens are not looked for earlier
+CLOSED = "the pipeline was closed"
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class Generator:
         self._tell(lambda: self._add(text))
         return found
 
-    def close(self, why: str = "the pipeline was closed") -> None:
+    def close(self, why: str = CLOSED) -> None:
         """Texts that are not done fail with PipelineClosed; returns when nothing runs.  May be called twice."""
         self._closed = why
         self._tell(lambda: self._end_all(PipelineClosed(why)))
