@@ -26,6 +26,7 @@ CHECKPOINTS = """\
 
 Each was made, cut in two and run by `python -m tests.zoo.checkpoints --write`. *Difference* is the largest of any
 element of the output from that of the model whose weights were saved. What is refused says what to do.
+With timm 1.0.31, open_clip 3.3 and gguf 0.19 installed, without which their rows are refused.
 Adapters were also compared with what peft 0.21 merges (Llama, GPT-2, BERT, ViT, ResNet, Mixtral, Qwen3-MoE, gpt-oss;
 ranks and scales by module, tied and replaced weights, single experts, all kinds below; 9e-8 for LoHa of convolutions,
 else 0), also into the dequantized weights of GPTQ, AWQ, FP8, W4A16, INT8, NVFP4, GGUF, bitsandbytes and torchao (0;
