@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import pytest
@@ -143,8 +144,10 @@ def test_a_text_that_gave_its_pages_up_is_computed_again_with_its_media_before_t
 ) -> None:
     """What it wrote follows in chunks, ids in whose places media stand among it."""
     seen: list[int] = []
+    both = Event()  # have begun
 
     def submit(batch: Mapping[str, Tensor], ready: Sequence[Any]) -> Future[StepOutputs]:
+        assert both.wait(PATIENCE)
         seen.extend([batch["input_ids"].shape[1]] if "media_pixels" in batch else [])
         done: Future[StepOutputs] = Future()
         done.set_result(StepOutputs((batch["lengths"] + batch["counts"]) % 7, torch.zeros(len(batch["lengths"]))))
@@ -155,6 +158,7 @@ def test_a_text_that_gave_its_pages_up_is_computed_again_with_its_media_before_t
     ids = [9, PLACE, PLACE, 9, 9, 9, 9, 9]
     [image] = media.of_rows(given(seq=8), [ids], None)
     texts = [made.start(ids, TextOptions(16), media=image) for _ in range(2)]
+    both.set()
     wanted = [at % 7 for at in range(8, 24)]
     assert PLACE in wanted
     assert [text.result(timeout=PATIENCE) for text in texts] == [wanted] * 2
