@@ -186,8 +186,8 @@ BAD_FOLDERS = {
         "Python code of its own, which is not run unasked: read it, then say --trust-remote-code",
     ),
     "a diffusers folder": (
-        {"config.json": json.dumps({"_class_name": "LTXVideoTransformer3DModel", "_diffusers_version": "0.36"})},
-        "`LTXVideoTransformer3DModel.from_config(...)` and names the folder as `checkpoint`",
+        {"config.json": json.dumps({"_class_name": "OwnTransformer2DModel", "_diffusers_version": "0.36"})},
+        "`OwnTransformer2DModel.from_config(...)` and names the folder as `checkpoint`",
     ),
     "inputs that cannot be made up": (
         {"config.json": json.dumps({"model_type": "time_series_transformer", "prediction_length": 4})},
