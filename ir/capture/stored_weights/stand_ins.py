@@ -44,11 +44,13 @@ def plain_weights(model: nn.Module) -> Iterator[Mapping[str, StandIn]]:
         found, kinds, formulas = [], [], {}
     before = {module: dict(module._parameters) for _, module, _ in found}
     stand_ins: dict[str, StandIn] = {}
+    plain: dict[tuple[Any, ...], nn.Parameter] = {}  # by the stored tensors, so that what is tied stays tied
     try:
         for (path, module, weight), kind in zip(found, kinds, strict=True):
             name = f"{path}.{weight.attribute}".lstrip(".")
             stand_ins[name] = StandIn(path, tuple(before[module]), weight, formulas[kind])
-            weight.replace_stored(module, formulas[kind].stand_in())
+            stored = kind, *(id(before[module][part]) for _, part in weight.parameters)
+            weight.replace_stored(module, plain.setdefault(stored, formulas[kind].stand_in()))
         yield stand_ins
     finally:
         for module, parameters in before.items():

@@ -135,6 +135,14 @@ def test_a_module_of_two_paths_has_both_names() -> None:
     assert operators(graph).count("stagecut.dequantized.default") == 2
 
 
+def test_weights_that_are_tied_stay_tied() -> None:
+    first, second = (holding(layer(), "weight", *LAYERS["fp8"]) for _ in range(2))
+    second._parameters.update({name: first._parameters[name] for name in ("weight", "weight_scale")})
+    graph = capture(nn.Sequential(first, second), (X,))
+    tied = [param.fqns for param in graph.params if "bias" not in param.name]
+    assert tied == [("0.weight", "1.weight"), ("0.weight_scale", "1.weight_scale")]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_model_holds_its_stored_tensors_again(fails: bool) -> None:
     model = nn.Sequential(holding(layer(), "weight", *LAYERS["fp8"]))
