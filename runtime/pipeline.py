@@ -312,7 +312,7 @@ class Pipeline:
         with self._beginning:
             if self._generation is None:
                 found = self._processes or self._monitor
-                submit = StepSubmission(self._engine, self._programs)
+                submit = StepSubmission(self._engine, self._programs, self._processes)
                 stages = GeneratingStages.on(self.devices, found.count if found else 0, submit, self._prefill_share)
                 self._generation = TextGeneration(self.manifest, self.folder, stages)
             return self._generation

@@ -40,6 +40,7 @@ class StepSubmission:
 
     engine: Engine
     programs: Programs
+    processes: object = None  # those that run stages: they end with the last that knows them, and not amid a text
     _known: dict[_Shapes, _Known] = field(default_factory=dict)
 
     def __call__(self, tensors: Mapping[str, torch.Tensor], ready: Sequence[torch.Event]) -> Begun:

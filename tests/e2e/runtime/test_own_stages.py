@@ -178,6 +178,10 @@ def test_texts_are_those_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         found = written(pipe)
         pipe.restart()
         assert written(pipe) == found
+    alone = Pipeline.load(out).start(PROMPTS[0], max_new_tokens=NEW[0], temperature=0.0)
+    gc.collect()  # nobody has the pipeline but its text
+    assert alone.result(timeout=PATIENCE) == found[0]
+    del alone
     monkeypatch.undo()
     with Pipeline.load(out, processes=False) as pipe:
         assert written(pipe) == found
