@@ -17,7 +17,7 @@ from passes.compilation.compiler import Compiler
 from passes.compilation.summary import summarize
 from passes.defaults import default_passes
 from passes.pipeline import PassPipeline
-from tests.support.planning import slow_machine
+from tests.support.models.planning import slow_machine
 
 WIDTH = 8
 STAGES = 3

@@ -23,7 +23,7 @@ from ir.objects.signature import flatten
 from passes.compilation.api import compile_model
 from runtime import InputError, Pipeline
 from tests.fuzz.generator import inputs_of
-from tests.support.planning import slow_machine
+from tests.support.models.planning import slow_machine
 
 SEARCH = 0.3  # seconds for a better cut
 

@@ -10,8 +10,8 @@ import pytest
 
 from runtime.serving.packages.writing import write_package
 from tests.servers.test_servers import ROWS, environment_of
-from tests.support.artifacts import Part, tensor, write
-from tests.support.serving import serving
+from tests.support.artifacts.by_hand import Part, tensor, write
+from tests.support.running.serving import serving
 
 PYTHON = environment_of("kserve") / "python"
 CHECK = """\

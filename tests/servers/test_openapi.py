@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from tests.servers.test_servers import ROWS, environment_of
-from tests.support.artifacts import Part, tensor, write
-from tests.support.serving import Served, serving
+from tests.support.artifacts.by_hand import Part, tensor, write
+from tests.support.running.serving import Served, serving
 
 PROGRAM = environment_of("schemathesis") / "schemathesis"
 

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.serving.packages.writing import write_package
 from tests.servers.test_servers import ROWS, SERVERS, ask, running
-from tests.support.artifacts import Part, tensor, write
+from tests.support.artifacts.by_hand import Part, tensor, write
 
 RAY = next(server for server in SERVERS if server.name == "ray")
 

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from runtime.serving.packages.writing import write_package
-from tests.support.artifacts import Part, tensor, write
+from tests.support.artifacts.by_hand import Part, tensor, write
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENTS = ROOT / "build" / "servers"

@@ -27,7 +27,7 @@ from ir.sources import Source, read_source
 from passes.compilation.api import compile_model
 from passes.pipeline import PassResult
 from runtime import Pipeline
-from tests.support.planning import machine, steps
+from tests.support.models.planning import machine, steps
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 _OTHERS = ("check", "diffusers_", "serve_")  # the names of those that are no model files begin so

@@ -29,7 +29,7 @@ from passes.compilation.programs import captured
 from passes.compilation.sizes.pools import Room, with_room
 from passes.fusing.fuse_attention import FuseAttention
 from passes.options.options import Options, OverPages
-from tests.support.planning import machine
+from tests.support.models.planning import machine
 from tests.zoo.decoders import DECODERS
 from tests.zoo.translators import TRANSLATORS
 

@@ -27,7 +27,7 @@ from passes.pipeline import PassPipeline
 from runtime import Pipeline as Stages
 from runtime.errors import InputError
 from tests.support.checking import Call, run_model
-from tests.support.planning import machine
+from tests.support.models.planning import machine
 from tests.zoo.entry import Entry
 
 STAGES = 3

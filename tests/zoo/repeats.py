@@ -26,7 +26,7 @@ from ir.capture.export.recording import ONE_BY_ONE
 from ir.capture.repeats.alike import alike_modules
 from ir.sources.decoder.made import step_of
 from ir.sources.source import Source
-from tests.support.repeats import NEVER, differences, exported
+from tests.support.models.repeats import NEVER, differences, exported
 from tests.zoo import MODELS
 from tests.zoo.entry import Entry
 from tests.zoo.generation import ENTRIES, SEEING

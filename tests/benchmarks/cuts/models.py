@@ -16,7 +16,7 @@ from torch import nn
 from ir.machine.cluster import Cluster, Device, Link
 from ir.sources import read_source
 from tests.support.checking import Call
-from tests.support.planning import machine
+from tests.support.models.planning import machine
 
 H100 = Device("cuda", flops=4e14, bandwidth=3.3e12, memory=80 << 30, launch=5e-6)
 NVLINK = Link(bandwidth=4e11, latency=1e-5)

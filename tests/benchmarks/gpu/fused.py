@@ -19,7 +19,7 @@ from ir.fused.fused_kernel import fused_kernel
 from runtime.stage.loader import import_file
 from tests.benchmarks.gpu import llama
 from tests.benchmarks.gpu.throughput import prepare
-from tests.support.fused_functions import FUNCTIONS, cases, compiled_for, tensors
+from tests.support.kernels.fused_functions import FUNCTIONS, cases, compiled_for, tensors
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 SHAPES = ((4, 512), (1, 512), (2, 130), (8, 1))  # batch, tokens

@@ -18,7 +18,7 @@ import torch
 
 from runtime import Pipeline, StageLost
 from runtime.manifest.manifest import Symbol
-from tests.support.artifacts import Part, tensor, write
+from tests.support.artifacts.by_hand import Part, tensor, write
 
 SIZES = (1 << 10, 1 << 20, 1 << 22)  # float32 numbers
 

@@ -19,7 +19,7 @@ import torch
 from runtime.serving.arrays import Array
 from runtime.serving.engines.tensors import array_of, tensor_of
 from runtime.serving.served_model import ServedModel
-from tests.support.artifacts import Part, tensor, write
+from tests.support.artifacts.by_hand import Part, tensor, write
 
 CLIENTS, WIDTH = 16, 4
 

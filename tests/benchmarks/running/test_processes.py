@@ -11,7 +11,7 @@ import pytest
 from ir.sources import read_source
 from passes.compilation.api import compile_model
 from tests.benchmarks.report import Table
-from tests.support.jobs import run
+from tests.support.running.jobs import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

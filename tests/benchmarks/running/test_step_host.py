@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from passes.compilation.api import compile_model
 from runtime import Pipeline
-from tests.support.stand_in_graphs import StandInDevice, stand_in_graphs
+from tests.support.artifacts.stand_in_graphs import StandInDevice, stand_in_graphs
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

@@ -20,8 +20,8 @@ import pytest
 import torch
 
 from runtime import Pipeline
-from tests.support.artifacts import Part, tensor, write
-from tests.support.serving import Served, serving
+from tests.support.artifacts.by_hand import Part, tensor, write
+from tests.support.running.serving import Served, serving
 
 SLEEP = 0.05  # seconds a batch takes in each stage, whatever else the machine does
 REQUESTS = 120

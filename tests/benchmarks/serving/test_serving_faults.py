@@ -18,8 +18,8 @@ from statistics import median
 import psutil
 import pytest
 
-from tests.support.artifacts import Part, tensor, write
-from tests.support.serving import Served, serving
+from tests.support.artifacts.by_hand import Part, tensor, write
+from tests.support.running.serving import Served, serving
 
 ROUNDS, CLIENTS = 20, 24
 OVERLOAD = 60.0  # seconds

@@ -18,7 +18,7 @@ import transformers as t
 
 from ir.process.cache_folder import PLACE
 from runtime import Pipeline
-from tests.support.serving import serving
+from tests.support.running.serving import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 

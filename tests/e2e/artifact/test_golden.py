@@ -18,9 +18,9 @@ from ir.plan import plan_stages
 from ir.text.printer import print_graph
 from passes.cli.table import print_table
 from passes.compilation.summary import summarize
+from tests.support.artifacts.dumps import difference
 from tests.support.checking import MODEL_FILES, captured_example
-from tests.support.dumps import difference
-from tests.support.planning import machine, steps
+from tests.support.models.planning import machine, steps
 
 ROOT = Path(__file__).resolve().parents[3]
 STAGES = {"bert": 2, "gpt2": 2, "resnet50": 3, "t5": 3, "tied_lm": 2, "unet": 4}

@@ -18,7 +18,7 @@ from codegen.artifact.graph_file import GRAPH
 from ir.errors import CompileError, OutputError, SourceError
 from passes.compilation.api import compile_model
 from runtime import Pipeline
-from tests.support.commands import Shell
+from tests.support.running.commands import Shell
 
 
 class Tower(nn.Module):

@@ -22,9 +22,9 @@ from passes.cli.main import app
 from passes.compilation.api import compile_model
 from passes.defaults import DEFAULT_PASSES
 from runtime import Pipeline
-from tests.support.browsing import Page, chromium
-from tests.support.planning import slow_machine
-from tests.support.programs import Grid, write_grids
+from tests.support.artifacts.programs import Grid, write_grids
+from tests.support.models.planning import slow_machine
+from tests.support.running.browsing import Page, chromium
 
 WIDTH, STAGES = 16, 3
 

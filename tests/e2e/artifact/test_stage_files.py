@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from passes.compilation.api import compile_model
-from tests.support.model_cases import CASES
-from tests.support.planning import slow_machine
+from tests.support.models.model_cases import CASES
+from tests.support.models.planning import slow_machine
 
 NAMES = [
     "long skips",

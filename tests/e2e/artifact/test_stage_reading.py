@@ -19,7 +19,7 @@ from ir.capture import capture
 from ir.graph import Call, Graph
 from ir.plan import StagePlan, plan_stages
 from tests.support.checking import captured_example
-from tests.support.planning import machine, planned
+from tests.support.models.planning import machine, planned
 from tests.support.seeds import made_once
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -23,8 +23,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from passes.compilation.api import compile_model
 from runtime.manifest.manifest import Manifest, ProgramStage
-from tests.support.model_cases import CASES
-from tests.support.planning import slow_machine
+from tests.support.models.model_cases import CASES
+from tests.support.models.planning import slow_machine
 
 # Started without site-packages: of what is installed there, only the job's modules can be found.
 ALONE = """\

@@ -17,7 +17,7 @@ from ir.errors import OutputError, SourceError
 from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.check.artifact import faults
-from tests.support.commands import Shell
+from tests.support.running.commands import Shell
 
 X = torch.linspace(-1, 1, 24).view(3, 8)
 

@@ -16,7 +16,7 @@ import torch
 import transformers as hf
 from safetensors.torch import save_file
 
-from tests.support.commands import MODEL, Shell
+from tests.support.running.commands import MODEL, Shell
 
 ROOT = Path(__file__).resolve().parents[3]
 FILE, INDEX = "weights/model.safetensors", "weights/model.safetensors.index.json"

@@ -14,7 +14,7 @@ from torch.export import Dim
 
 from runtime import Pipeline
 from tests.support.checking import assert_same
-from tests.support.commands import Shell
+from tests.support.running.commands import Shell
 
 QUICK = "--stages 2 --time-limit 5 --size-limit 0"
 

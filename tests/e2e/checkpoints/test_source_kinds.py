@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from passes import auto_partition
 from runtime import Pipeline
 from tests.support.checking import assert_same
-from tests.support.commands import Shell
+from tests.support.running.commands import Shell
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = "--stages 2 --time-limit 5 --size-limit 0"

@@ -15,7 +15,7 @@ import passes.compilation.compiler
 from ir.errors import InternalError
 from ir.text.units import parse_bytes
 from runtime.manifest.manifest import Manifest
-from tests.support.commands import MODEL, Shell
+from tests.support.running.commands import MODEL, Shell
 
 ROOT = Path(__file__).resolve().parents[3]
 

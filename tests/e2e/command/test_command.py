@@ -15,7 +15,7 @@ from passes.cli import main
 from passes.defaults import DEFAULT_PASSES
 from runtime import Pipeline
 from tests.support.checking import assert_same
-from tests.support.commands import MODEL, Shell
+from tests.support.running.commands import MODEL, Shell
 
 DYNAMIC = MODEL + "dynamic_shapes = {'input': {0: 'batch'}}\n"
 

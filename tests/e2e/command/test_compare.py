@@ -17,8 +17,8 @@ from passes.annotate_cost import AnnotateCost
 from passes.compilation import compiler
 from passes.propagate_shapes import PropagateShapes
 from stagecut import compare_machines
-from tests.support.commands import MODEL, Shell
-from tests.support.planning import machine, slow_machine
+from tests.support.models.planning import machine, slow_machine
+from tests.support.running.commands import MODEL, Shell
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from passes.compilation.auto import auto_partition
 from runtime import Pipeline
 from runtime.manifest.manifest import Manifest
 from tests.support.checking import Call, assert_same, check_artifact, run_model
-from tests.support.model_cases import CASES, X
-from tests.support.models import WIDTH, Tied, hidden, tokens
-from tests.support.planning import DEVICE, LINK, slow_machine
+from tests.support.models.model_cases import CASES, X
+from tests.support.models.planning import DEVICE, LINK, slow_machine
+from tests.support.models.written import WIDTH, Tied, hidden, tokens
 
 
 @pytest.mark.slow

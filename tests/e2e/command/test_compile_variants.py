@@ -14,7 +14,7 @@ from torch import nn
 from passes.compilation.api import compile_model
 from runtime import InputError, Pipeline
 from runtime.manifest.manifest import Manifest
-from tests.support.commands import Shell
+from tests.support.running.commands import Shell
 
 
 class Patches(nn.Module):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.forked_jobs import python
+from tests.support.running.forked_jobs import python
 
 
 @pytest.mark.parametrize(

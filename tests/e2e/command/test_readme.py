@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from passes.cli.main import app
-from tests.support.commands import Shell
-from tests.support.forked_jobs import agent, end_of
-from tests.support.serving import serving
+from tests.support.running.commands import Shell
+from tests.support.running.forked_jobs import agent, end_of
+from tests.support.running.serving import serving
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text()

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from runtime import DistributedError, Pipeline
 from runtime.manifest.manifest import Manifest
-from tests.support.artifacts import Part, chain, tensor, write
-from tests.support.forked_jobs import agent, end_of, run
-from tests.support.jobs import APART, agents, torchrun
+from tests.support.artifacts.by_hand import Part, chain, tensor, write
+from tests.support.running.forked_jobs import agent, end_of, run
+from tests.support.running.jobs import APART, agents, torchrun
 
 X = torch.arange(8.0).reshape(2, 4)
 

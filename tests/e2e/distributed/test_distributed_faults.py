@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import jobs
-from tests.support.artifacts import Part, write
-from tests.support.forked_jobs import job, run
-from tests.support.jobs import Ended, wait_for, wait_gone
+from tests.support.artifacts.by_hand import Part, write
 from tests.support.patience import PATIENCE
+from tests.support.running import jobs
+from tests.support.running.forked_jobs import job, run
+from tests.support.running.jobs import Ended, wait_for, wait_gone
 
 pytestmark = pytest.mark.slow
 

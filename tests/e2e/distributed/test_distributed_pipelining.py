@@ -12,10 +12,10 @@ from torch import nn
 
 from examples import train_1f1b
 from passes.compilation.api import compile_model
-from tests.support.commands import Shell
-from tests.support.forked_jobs import run
-from tests.support.model_cases import CASES
-from tests.support.planning import slow_machine
+from tests.support.models.model_cases import CASES
+from tests.support.models.planning import slow_machine
+from tests.support.running.commands import Shell
+from tests.support.running.forked_jobs import run
 
 SCRIPT = Path(train_1f1b.__file__)
 

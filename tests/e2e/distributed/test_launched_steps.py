@@ -15,8 +15,8 @@ from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.errors import StageError
 from runtime.stage.cuda_graphs import RecordedGraph
+from tests.support.artifacts.stand_in_graphs import StandInDevice, stand_in_graphs
 from tests.support.patience import PATIENCE
-from tests.support.stand_in_graphs import StandInDevice, stand_in_graphs
 
 SIZES = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "max_position_embeddings": 64}

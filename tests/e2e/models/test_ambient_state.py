@@ -16,7 +16,7 @@ from ir.errors import CaptureError
 from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.device.settings import torch_settings
-from tests.support.hard_models import Branching
+from tests.support.models.hard_models import Branching
 
 
 class Defaults(nn.Module):

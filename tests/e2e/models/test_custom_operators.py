@@ -20,8 +20,8 @@ from passes.compilation.api import compile_model
 from runtime.errors import ManifestError
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
-from tests.support.forked_jobs import python
-from tests.support.planning import slow_machine
+from tests.support.models.planning import slow_machine
+from tests.support.running.forked_jobs import python
 
 MODEL = """
 import torch

@@ -33,7 +33,7 @@ from runtime.manifest.manifest import Manifest
 from runtime.stage.linear.merged_linear import MergedLinear
 from runtime.stage.loader import load_stages
 from tests.support.checking import EXAMPLES
-from tests.support.forked_jobs import run
+from tests.support.running.forked_jobs import run
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 64}
 HEADS: dict[str, Any] = {

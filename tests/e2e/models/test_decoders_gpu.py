@@ -13,7 +13,7 @@ import transformers as t
 
 from passes.compilation.api import compile_model
 from runtime import Pipeline
-from tests.support.jobs import run
+from tests.support.running.jobs import run
 
 pytestmark = pytest.mark.gpu
 

@@ -17,10 +17,10 @@ from ir.sizes import TensorType, at
 from ir.sources.meta import with_values
 from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import MODEL_FILES, Call, captured_example, check_artifact, check_every_pass, resized
-from tests.support.graphs import captured
-from tests.support.model_cases import CASES
-from tests.support.planning import machine, slow_machine
-from tests.support.random_models import Recipe, recipes
+from tests.support.models.graphs import captured
+from tests.support.models.model_cases import CASES
+from tests.support.models.planning import machine, slow_machine
+from tests.support.models.random_models import Recipe, recipes
 
 
 @pytest.mark.slow

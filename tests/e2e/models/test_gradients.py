@@ -20,8 +20,8 @@ from passes.compilation.api import compile_model
 from runtime.manifest.manifest import Manifest
 from runtime.stage.loader import load_stages
 from tests.support.checking import Call
-from tests.support.model_cases import CASES
-from tests.support.planning import slow_machine
+from tests.support.models.model_cases import CASES
+from tests.support.models.planning import slow_machine
 
 NAMES = ("long skips", "a value read by three stages", "two outputs from different stages", "tied weights")
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.support.checking import Call, check_artifact
-from tests.support.commands import Shell
-from tests.support.forked_jobs import python
-from tests.support.hard_models import HARD, WIDTH
+from tests.support.models.hard_models import HARD, WIDTH
+from tests.support.running.commands import Shell
+from tests.support.running.forked_jobs import python
 
 ROOT = Path(__file__).resolve().parents[3]
 SIZES = {"x": {0: "batch", 1: "seq"}}

@@ -15,7 +15,7 @@ from ir.capture import DynamicShapes, capture
 from ir.text.printer import print_graph
 from passes.fusing.simplify_masks import SimplifyMasks
 from tests.support.checking import Call, assert_same, check_artifact, run_graph, run_model
-from tests.support.planning import machine, slow_machine
+from tests.support.models.planning import machine, slow_machine
 
 pytestmark = pytest.mark.slow
 

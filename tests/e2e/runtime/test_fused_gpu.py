@@ -7,7 +7,7 @@ import torch
 
 from ir.fused.checked_bits import drawn_like, same_bits
 from ir.fused.fused_kernel import fused_kernel
-from tests.support.fused_functions import FUNCTIONS, cases, compiled_for, gated, normalized, tensors
+from tests.support.kernels.fused_functions import FUNCTIONS, cases, compiled_for, gated, normalized, tensors
 
 pytestmark = pytest.mark.gpu
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)

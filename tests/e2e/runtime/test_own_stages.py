@@ -17,7 +17,7 @@ import transformers as t
 from passes.compilation.api import compile_model
 from runtime import Pipeline, PipelineClosed, StageError, StageLost
 from runtime.errors import ManifestError
-from tests.support.artifacts import Part, tensor, write
+from tests.support.artifacts.by_hand import Part, tensor, write
 from tests.support.patience import PATIENCE
 from tests.support.seeds import made_once
 

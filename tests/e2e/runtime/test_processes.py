@@ -22,9 +22,9 @@ import torch
 from runtime import Pipeline, PipelineClosed, StageError, StageLost
 from runtime.distributed.exit import kill_group
 from runtime.serving.engines.engine_process import Serving
-from tests.support.artifacts import Part, tensor, write
-from tests.support.jobs import ROOT, environment, wait_for
+from tests.support.artifacts.by_hand import Part, tensor, write
 from tests.support.patience import PATIENCE
+from tests.support.running.jobs import ROOT, environment, wait_for
 
 LIMIT = 3.0  # seconds without a sign of life, or for a batch
 

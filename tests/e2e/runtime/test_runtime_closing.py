@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from runtime import Pipeline, PipelineClosed, StageError
-from tests.support.artifacts import Part, batches, chain, signals, write
+from tests.support.artifacts.by_hand import Part, batches, chain, signals, write
 from tests.support.patience import PATIENCE
 
 X = torch.arange(8.0).reshape(2, 4)
@@ -57,7 +57,7 @@ def test_a_batch_in_flight_keeps_its_pipeline(tmp_path: Path) -> None:
 
 
 BLOCKING = Part(
-    "from tests.support.artifacts import signals\nsignals.started.set()\nsignals.go_on.wait(30)\nreturn (x,)",
+    "from tests.support.artifacts.by_hand import signals\nsignals.started.set()\nsignals.go_on.wait(30)\nreturn (x,)",
     {"x": None},
     {"y": ((), (0,))},
 )
@@ -79,7 +79,7 @@ def test_closing_fails_what_is_in_flight(tmp_path: Path) -> None:
 
 
 HANGING = Part(
-    "from tests.support.artifacts import signals\nif h[0, 0] == 3: signals.go_on.wait(30)\nreturn (h,)",
+    "from tests.support.artifacts.by_hand import signals\nif h[0, 0] == 3: signals.go_on.wait(30)\nreturn (h,)",
     {"h": 0},
     {"y": ((), (0,))},
 )
@@ -153,7 +153,7 @@ def test_an_interrupt_while_sending_closes_the_pipeline(tmp_path: Path, monkeypa
 
 def test_tensors_of_a_batch_are_let_go(tmp_path: Path) -> None:
     signals.renew()
-    see = "import weakref\nfrom tests.support.artifacts import signals\nsignals.seen.append(weakref.ref({value}))\n"
+    see = f"{SEEING}signals.seen.append(weakref.ref({{value}}))\n"
     parts = [
         Part(see.format(value="x") + "return x + 1, x + 2", {"x": None}, {"a": ((1,), ()), "b": ((2,), ())}),
         Part(see.format(value="a") + "return (a + 1,)", {"a": 0}, {"c": ((2,), ())}),
@@ -170,7 +170,7 @@ def test_tensors_of_a_batch_are_let_go(tmp_path: Path) -> None:
 def test_a_closed_pipeline_keeps_no_stage(tmp_path: Path) -> None:
     """Its weights are free, whoever still holds the pipeline."""
     signals.renew()
-    see = "import weakref\nfrom tests.support.artifacts import signals\nsignals.seen.append(weakref.ref(self))\n"
+    see = f"{SEEING}signals.seen.append(weakref.ref(self))\n"
     pipe = Pipeline.load(write(tmp_path, [Part(see + "return (x + 1,)", {"x": None}, {"y": ((), (0,))})]))
     pipe(X)
     assert signals.seen[0]() is not None
@@ -193,7 +193,8 @@ def test_a_thread_that_fails_closes_the_pipeline(tmp_path: Path, monkeypatch: py
             pipe(torch.ones(1, 4))
 
 
-WAITS = "from tests.support.artifacts import signals\nsignals.go_on.wait(30)\nreturn (x,)"
+SEEING = "import weakref\nfrom tests.support.artifacts.by_hand import signals\n"
+WAITS = "from tests.support.artifacts.by_hand import signals\nsignals.go_on.wait(30)\nreturn (x,)"
 
 
 def test_a_future_whose_callback_ends_the_thread_leaves_no_other_waiting(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import torch
 from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.manifest.manifest import Symbol
-from tests.support.artifacts import Part, tensor, write
-from tests.support.memory import held_memory
+from tests.support.artifacts.by_hand import Part, tensor, write
+from tests.support.running.memory import held_memory
 
 BATCHES, SETTLED = 10_000, 1_000
 

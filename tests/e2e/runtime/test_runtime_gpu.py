@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from runtime import Pipeline, StageError
 from runtime.manifest.manifest import Symbol
-from tests.support.artifacts import Part, chain, tensor, write
-from tests.support.jobs import APART, run
-from tests.support.programs import GRIDS, WIDTH, Grid, write_grids
+from tests.support.artifacts.by_hand import Part, chain, tensor, write
+from tests.support.artifacts.programs import GRIDS, WIDTH, Grid, write_grids
+from tests.support.running.jobs import APART, run
 
 pytestmark = pytest.mark.gpu
 

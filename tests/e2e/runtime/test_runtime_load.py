@@ -19,9 +19,9 @@ import runtime
 from runtime import DeviceError, InputError, ManifestError, Pipeline
 from runtime.check.artifact import faults
 from runtime.run import main
-from tests.support.artifacts import Part, chain, write
-from tests.support.forked_jobs import python
+from tests.support.artifacts.by_hand import Part, chain, write
 from tests.support.patience import PATIENCE
+from tests.support.running.forked_jobs import python
 
 ROOT = Path(__file__).resolve().parents[3]
 X = torch.arange(8.0).reshape(2, 4)

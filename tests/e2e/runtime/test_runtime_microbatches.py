@@ -12,7 +12,7 @@ from torch import nn
 from passes import compile_model
 from runtime import InputError, Pipeline, StageError
 from runtime.manifest.manifest import Microbatching, Symbol
-from tests.support.artifacts import Part, chain, tensor, write
+from tests.support.artifacts.by_hand import Part, chain, tensor, write
 
 X = torch.arange(28.0).reshape(7, 4)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from runtime import InputError, Pipeline, StageError
 from runtime.manifest.manifest import Symbol
-from tests.support.artifacts import Part, batches, chain, tensor, write
+from tests.support.artifacts.by_hand import Part, batches, chain, tensor, write
 from tests.support.patience import PATIENCE
 
 X = torch.arange(8.0).reshape(2, 4)
@@ -170,7 +170,7 @@ def test_map_of_nothing(pipe: Pipeline) -> None:
 
 def test_stages_work_at_once(tmp_path: Path) -> None:
     # Stage 0 with batch k+1 and stage 1 with batch k meet at a barrier, which breaks if they never do.
-    meet = "from tests.support.artifacts import signals\n"
+    meet = "from tests.support.artifacts.by_hand import signals\n"
     parts = [
         Part(meet + "if x[0, 0] > 0: signals.meeting.wait()\nreturn (x,)", {"x": None}, {"h": ((1,), ())}),
         Part(meet + "if h[0, 0] < 9: signals.meeting.wait()\nreturn (h,)", {"h": 0}, {"y": ((), (0,))}),

@@ -22,8 +22,7 @@ from runtime.stage.stage import LoadedStage
 from stagecut import compile_model
 from tests.faults.inject import inject
 from tests.faults.sample import Sample
-from tests.support.forked_jobs import run
-from tests.support.programs import (
+from tests.support.artifacts.programs import (
     GRIDS,
     WIDTH,
     Encoder,
@@ -32,6 +31,7 @@ from tests.support.programs import (
     write_encoder_and_scorer,
     write_grids,
 )
+from tests.support.running.forked_jobs import run
 
 SMALL, WIDE = (torch.tensor(grid) for grid in GRIDS.values())
 

@@ -23,7 +23,7 @@ from runtime.run import main
 from runtime.stage.loader import load_stages
 from runtime.stage.shared_lock import SharedLock
 from runtime.stage.speed import Speed
-from tests.support.artifacts import chain
+from tests.support.artifacts.by_hand import chain
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # that names the folder of torch's compiler
 

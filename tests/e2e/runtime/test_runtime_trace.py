@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from runtime import Pipeline, StageError
 from runtime.run import main
-from tests.support.artifacts import Part, chain, signals, write
+from tests.support.artifacts.by_hand import Part, chain, signals, write
 
 X = torch.ones(2, 4)
 SLEEP = "time.sleep(0.01)\n"
@@ -66,7 +66,7 @@ def test_a_stream_shows_when_each_stage_works_and_receives(slow: Path) -> None:
 def test_stages_that_work_at_once_overlap_in_it(tmp_path: Path) -> None:
     """Stage 0 with batch k + 1 and stage 1 with batch k meet at a barrier, so both are at work then."""
     signals.renew()
-    meet = "from tests.support.artifacts import signals\nif {value}[0, 0] {meets}: signals.meeting.wait()\n"
+    meet = "from tests.support.artifacts.by_hand import signals\nif {value}[0, 0] {meets}: signals.meeting.wait()\n"
     parts = [
         Part(meet.format(value="x", meets="> 0") + "return (x,)", {"x": None}, {"h": ((1,), ())}),
         Part(meet.format(value="h", meets="< 5") + "return (h,)", {"h": 0}, {"y": ((), (0,))}),
@@ -158,7 +158,8 @@ def test_a_folder_that_is_missing_is_said_before_anything_runs(slow: Path) -> No
 
 def test_a_trace_keeps_no_stage_and_no_tensor(tmp_path: Path) -> None:
     signals.renew()
-    body = "import weakref\nfrom tests.support.artifacts import signals\nsignals.seen += map(weakref.ref, (self, x))\n"
+    seen = "import weakref\nfrom tests.support.artifacts.by_hand import signals\n"
+    body = f"{seen}signals.seen += map(weakref.ref, (self, x))\n"
     parts = [Part(body + "return (x + 1,)", {"x": None}, {"y": ((), (0,))})]
     with Pipeline.load(write(tmp_path, parts)) as pipe, pipe.trace() as trace:
         pipe(X + 0)

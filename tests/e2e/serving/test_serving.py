@@ -17,9 +17,9 @@ import psutil
 import pytest
 import torch
 
-from tests.support.artifacts import Part, tensor, write
+from tests.support.artifacts.by_hand import Part, tensor, write
 from tests.support.patience import PATIENCE
-from tests.support.serving import Served, serving
+from tests.support.running.serving import Served, serving
 
 serve_client = pytest.importorskip("examples.serve_client")
 tritonclient = pytest.importorskip("tritonclient.http")

@@ -18,9 +18,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from examples import serve_chat
-from tests.support.browsing import chromium
 from tests.support.patience import PATIENCE
-from tests.support.serving import Served, serving
+from tests.support.running.browsing import chromium
+from tests.support.running.serving import Served, serving
 
 openai = pytest.importorskip("openai")
 GREEDY: dict[str, Any] = {"model": "model", "temperature": 0}

@@ -20,7 +20,7 @@ from codegen.spelling.expressions import (
 )
 from codegen.spelling.paths import Paths
 from ir.graph import Call
-from tests.support.graphs import add, value
+from tests.support.models.graphs import add, value
 
 X, SELF = Variable("x"), Variable("self")
 LAYER = Subscript(Attribute(SELF, "layers"), 3)

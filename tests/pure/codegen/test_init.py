@@ -14,7 +14,7 @@ from codegen.lines.modules import (
     StoredTensor,
     TensorSequence,
 )
-from tests.support.graphs import param, state
+from tests.support.models.graphs import param, state
 
 
 def contents(

@@ -15,7 +15,7 @@ from codegen.structure.reroll import reroll
 from ir.graph import Call, Value
 from ir.location import Frame, Where
 from tests.pure.codegen.test_reroll import layered, names_of
-from tests.support.graphs import add, linear, param, relu, value
+from tests.support.models.graphs import add, linear, param, relu, value
 
 aten = torch.ops.aten
 

@@ -16,7 +16,7 @@ from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod
 from codegen.spelling.literals import argument_source, dim_source, shape_source
 from ir.graph import THIS_DEVICE
 from runtime.call.expressions import SizeExpression
-from tests.support.graphs import value
+from tests.support.models.graphs import value
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
 

@@ -18,8 +18,8 @@ from ir.location import Frame, Where
 from ir.plan import StagePlan, plan_stages
 from passes.cheap.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers
-from tests.support.graphs import add, graph, linear, param, relu, value
-from tests.support.planning import cut, machine
+from tests.support.models.graphs import add, graph, linear, param, relu, value
+from tests.support.models.planning import cut, machine
 
 
 class Speaks(nn.Module):

@@ -21,7 +21,7 @@ from ir.capture import capture
 from ir.decoding import Decoding
 from ir.graph import Call, Graph, Value
 from ir.location import Frame, Where
-from tests.support.graphs import add, captured, graph, linear, param, relu, value
+from tests.support.models.graphs import add, captured, graph, linear, param, relu, value
 
 aten = torch.ops.aten
 

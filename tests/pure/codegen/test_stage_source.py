@@ -24,7 +24,7 @@ from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
 from runtime.manifest.lines import statements
 from tests.support.checking import captured_example
-from tests.support.planning import cut, machine
+from tests.support.models.planning import cut, machine
 
 
 @pytest.mark.slow

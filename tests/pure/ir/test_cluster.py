@@ -15,7 +15,7 @@ from ir.machine.cluster import Cluster, Device, Link
 from ir.machine.host import host_cluster, named_cluster
 from ir.machine.kinds import HARDWARE_KINDS
 from ir.machine.named import FOLDER, read_cluster
-from tests.support.planning import DEVICE, LINK
+from tests.support.models.planning import DEVICE, LINK
 
 GOOD = """
 link = { bandwidth = "12GB", latency = 1e-5 }

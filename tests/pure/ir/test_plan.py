@@ -15,8 +15,8 @@ from ir.sizes import at
 from passes.cheap.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
-from tests.support.graphs import add, captured, graph, linear, param, relu, state, value
-from tests.support.planning import cut, machine
+from tests.support.models.graphs import add, captured, graph, linear, param, relu, state, value
+from tests.support.models.planning import cut, machine
 
 x, late = value("x"), value("late")
 first, second = param("layers.0.weight"), param("layers.1.weight")

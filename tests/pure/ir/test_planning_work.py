@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ir.capture.repeats.template import Template
 from ir.sources.meta import parameters_on_meta
-from tests.support.repeats import exported
+from tests.support.models.repeats import exported
 
 LAYERS = 8
 

@@ -37,7 +37,7 @@ from passes.partitioners.search.first_cut import Cut, first_bound
 from passes.partitioners.search.lattice import all_ideals
 from passes.partitioners.solver import indivisible_parts
 from passes.partitioners.units import Core
-from tests.support.brute_force import optimum
+from tests.support.models.brute_force import optimum
 
 BERT = Path(__file__).parents[2] / "data" / "partition" / "latency" / "bert24_layer.json"
 HOST = Device(kind=1, free_transfers=True, node_by_node=True)

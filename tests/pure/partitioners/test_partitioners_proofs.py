@@ -28,7 +28,7 @@ from passes.partitioners.search import first_cut
 from passes.partitioners.search.first_cut import Cut, cut_along, judged
 from passes.partitioners.search.sweep import Sweep
 from passes.partitioners.units import Core, condensed
-from tests.support.brute_force import optimum
+from tests.support.models.brute_force import optimum
 
 CLOSE = 1e-5
 

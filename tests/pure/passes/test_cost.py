@@ -27,8 +27,8 @@ from passes.cost_models.predictions import Predictions
 from passes.cost_models.roofline import Roofline
 from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import captured_example, resized
-from tests.support.graphs import aten, graph, relu, value
-from tests.support.planning import DEVICE, machine
+from tests.support.models.graphs import aten, graph, relu, value
+from tests.support.models.planning import DEVICE, machine
 
 
 class Function(nn.Module):

@@ -13,8 +13,8 @@ from ir.paged.paged_operator import PAGED_ATTENTION
 from ir.quantized_linear.kernel_choice import MOST_ROWS
 from passes.cost_models.predictions import Predictions
 from passes.cost_models.steps import SPEED_OF_PAGES, WAITING
-from tests.support.graphs import graph, linear, param, value
-from tests.support.planning import DEVICE
+from tests.support.models.graphs import graph, linear, param, value
+from tests.support.models.planning import DEVICE
 
 GPU = replace(DEVICE, name="cuda:0", launch=0.25)
 SECOND = int(GPU.speed(1 << 40))  # bytes a second

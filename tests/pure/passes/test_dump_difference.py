@@ -8,8 +8,8 @@ from ir.cost import Cost
 from ir.graph import Graph
 from ir.location import Where
 from ir.text.printer import print_graph
-from tests.support.dumps import difference
-from tests.support.graphs import graph, relu, value
+from tests.support.artifacts.dumps import difference
+from tests.support.models.graphs import graph, relu, value
 
 x = value("x")
 chain = [relu(x, "y0", where=Where("act"))]

@@ -19,8 +19,8 @@ from passes.defaults import DEFAULT_PASSES, default_passes
 from passes.partitioners.problem import Objective
 from passes.pipeline import PassPipeline
 from passes.split_stages import SplitStages
-from tests.support.graphs import captured, graph, relu, value
-from tests.support.planning import machine, slow_machine
+from tests.support.models.graphs import captured, graph, relu, value
+from tests.support.models.planning import machine, slow_machine
 
 x = value("x")
 a = relu(x, "a")

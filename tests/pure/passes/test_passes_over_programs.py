@@ -21,8 +21,8 @@ from passes.group_shared import GroupShared
 from passes.options.options import Shared
 from passes.pipeline import PassResult
 from passes.propagate_shapes import PropagateShapes
-from tests.support.graphs import graph, linear, param, value
-from tests.support.planning import machine, planned, slow_machine, steps
+from tests.support.models.graphs import graph, linear, param, value
+from tests.support.models.planning import machine, planned, slow_machine, steps
 from tests.support.seeds import made_once
 
 CALLS = (1.0, 3.0)

@@ -21,7 +21,7 @@ from passes.compilation.sizes.pools import Room, room_line, with_room
 from passes.cut.largest_room import with_largest_room
 from passes.group_shared import GroupShared
 from passes.propagate_shapes import PropagateShapes
-from tests.support.planning import machine, steps
+from tests.support.models.planning import machine, steps
 
 DECODING = Decoding(page=4, max_length=20, pools=("pool",))
 ROW = 4 * 3 * 4  # bytes of a page

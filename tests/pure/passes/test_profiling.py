@@ -21,8 +21,8 @@ from passes.cost_models.profiling import profile
 from passes.cost_models.roofline import Roofline
 from passes.cost_models.stopwatch import DeviceWatch, HostWatch, Operands
 from passes.propagate_shapes import PropagateShapes
-from tests.support.graphs import captured, graph, linear, param, relu, typed, value
-from tests.support.planning import DEVICE, machine
+from tests.support.models.graphs import captured, graph, linear, param, relu, typed, value
+from tests.support.models.planning import DEVICE, machine
 
 pytestmark = pytest.mark.slow
 

@@ -24,9 +24,9 @@ from passes.annotate_cost import AnnotateCost
 from passes.propagate_shapes import PropagateShapes
 from tests.support import checking
 from tests.support.checking import assert_same, run_graph, run_model
-from tests.support.graphs import aten, captured, graph, linear, param, relu, typed, value
-from tests.support.model_cases import CASES
-from tests.support.planning import machine
+from tests.support.models.graphs import aten, captured, graph, linear, param, relu, typed, value
+from tests.support.models.model_cases import CASES
+from tests.support.models.planning import machine
 
 x = value("x")
 

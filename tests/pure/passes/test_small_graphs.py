@@ -29,7 +29,7 @@ from passes.options.options import OverPages
 from passes.pipeline import Pass
 from passes.propagate_shapes import PropagateShapes
 from passes.split_stages import SplitStages
-from tests.support.planning import cut, slow_machine
+from tests.support.models.planning import cut, slow_machine
 
 
 class Causal(nn.Module):

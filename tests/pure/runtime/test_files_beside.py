@@ -11,7 +11,7 @@ from codegen.text.joined_files import joined_source
 from ir.paged import attention
 from ir.quantized_linear import linear
 from runtime.stage.loader import import_file
-from tests.support.files_beside import as_in_an_artifact
+from tests.support.artifacts.files_beside import as_in_an_artifact
 
 
 def twice(folder: Path, source: ModuleType, old: str, new: str) -> list[ModuleType]:

@@ -34,7 +34,7 @@ from runtime.stage.loader import load_stages
 from runtime.stage.recurring_shapes import has_room
 from runtime.stage.speed import Speed
 from runtime.stage.stage import LoadedStage
-from tests.support.artifacts import chain
+from tests.support.artifacts.by_hand import chain
 
 STAND_IN = torch.device("xpu:1")
 

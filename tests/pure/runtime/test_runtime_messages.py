@@ -43,7 +43,7 @@ from runtime.measure import shares
 from runtime.processes.choice import processes_of
 from runtime.processes.message_socket import MessageSocket
 from runtime.stage.stage import StageModule
-from tests.support.artifacts import Part, write
+from tests.support.artifacts.by_hand import Part, write
 
 NONE = cast(Any, None)
 ME = rendezvous.Peer(0, "here", 1, "cpu")

@@ -18,7 +18,7 @@ from runtime.processes.orders import Alive, Followed
 from runtime.processes.session import Places
 from runtime.processes.start import QUIET, Fork, can_be_copied
 from runtime.processes.watch import Members, StageProcess, watch
-from tests.support.artifacts import chain
+from tests.support.artifacts.by_hand import chain
 from tests.support.patience import PATIENCE
 
 

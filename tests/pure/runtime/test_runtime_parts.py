@@ -21,7 +21,7 @@ from runtime.engine.routes import Route, RouteTensors, routes
 from runtime.manifest.json_table import as_table, from_json, spread_json
 from runtime.manifest.manifest import Manifest, Receive, Send
 from runtime.stage.loader import import_file
-from tests.support.artifacts import chain, tensor
+from tests.support.artifacts.by_hand import chain, tensor
 from tests.support.patience import PATIENCE
 
 

@@ -17,7 +17,7 @@ from runtime.manifest.manifest import Manifest, Operator
 from runtime.processes import choice, owner
 from runtime.processes.choice import LEAST_BYTES, LEAST_SECONDS, processes_of, reach_next
 from runtime.processes.start import start_member
-from tests.support.artifacts import Part, write
+from tests.support.artifacts.by_hand import Part, write
 
 CPU = torch.device("cpu")
 

@@ -14,8 +14,8 @@ from runtime.stage.loader import load_stages
 from runtime.stage.recurring_shapes import OF_TEXTS, RECORDED, RECURS, UNUSED, WINDOW, NotCompilable, RecurringShapes
 from runtime.stage.speed import Speed
 from runtime.stage.stage import ShapeKey, shape_key
-from tests.support.artifacts import chain
-from tests.support.stand_in_graphs import StandInDevice, stand_in_graphs
+from tests.support.artifacts.by_hand import chain
+from tests.support.artifacts.stand_in_graphs import StandInDevice, stand_in_graphs
 
 
 class Recorder:

@@ -15,7 +15,7 @@ from runtime.stage.loader import load_stages
 from runtime.stage.rehearsal import rehearse
 from runtime.stage.speed import Speed
 from runtime.stage.stage import LoadedStage
-from tests.support.artifacts import Part, write
+from tests.support.artifacts.by_hand import Part, write
 
 COMPILED = Speed(compile=True)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.support.small_llama import llama
+from tests.support.models.small_llama import llama
 from tests.zoo.checkpoints import merging
 from tests.zoo.checkpoints.folders import configured, folder_of
 from tests.zoo.checkpoints.kinds import Kind

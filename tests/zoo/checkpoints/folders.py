@@ -14,7 +14,7 @@ import transformers as hf
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from tests.support.small_llama import SMALL, llama
+from tests.support.models.small_llama import SMALL, llama
 from tests.zoo.checkpoints.kinds import IDS, Kind, Tried
 from tests.zoo.checkpoints.pictures import PICTURES
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.support.packed_weights import words
-from tests.support.small_llama import llama
+from tests.support.models.small_llama import llama
+from tests.support.weights.packed_weights import words
 from tests.zoo.checkpoints.adapters import adapter
 from tests.zoo.checkpoints.folders import folder_of, only
 from tests.zoo.checkpoints.kinds import Kind

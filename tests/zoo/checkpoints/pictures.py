@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers as hf
 
-from tests.support.small_llama import SMALL
+from tests.support.models.small_llama import SMALL
 from tests.zoo.checkpoints.kinds import Kind, Tried
 
 CLIP = {"model_type": "clip_vision_model", **SMALL, "image_size": 16, "patch_size": 8, "projection_dim": 32}

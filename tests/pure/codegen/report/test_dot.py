@@ -31,7 +31,7 @@ from passes.annotate_cost import AnnotateCost
 from passes.cheap.duplicate_cheap import DuplicateCheap
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
-from tests.support.planning import machine
+from tests.support.models.planning import machine
 from tests.support.seeds import made_once
 
 WIDTH = 8

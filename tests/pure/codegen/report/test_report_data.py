@@ -25,7 +25,7 @@ from passes.compilation import changes as report_changes
 from passes.compilation.changes import changes, contents
 from passes.compilation.summary import node_seconds
 from tests.pure.codegen.report.test_dot import plan, toy
-from tests.support.graphs import graph, relu, value
+from tests.support.models.graphs import graph, relu, value
 
 # ---- parts
 

@@ -11,7 +11,7 @@ import torch
 from ir.analysis.arguments import as_number
 from ir.analysis.interpret import interpret, lookup
 from ir.graph import THIS_DEVICE, Call, Constant, State, Transfer
-from tests.support.graphs import add, aten, graph, linear, param, relu, state, typed, value
+from tests.support.models.graphs import add, aten, graph, linear, param, relu, state, typed, value
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
 X = torch.tensor([[1.0, -2.0, 3.0, -4.0]] * 2)

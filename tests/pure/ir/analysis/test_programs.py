@@ -15,7 +15,7 @@ from ir.analysis.verify import stateful, well_formed
 from ir.errors import CompileError, VerifyError
 from ir.graph import Call, Constant, Graph, Param, State
 from ir.text.printer import print_graph
-from tests.support.graphs import add, graph, linear, param, relu, typed, value
+from tests.support.models.graphs import add, graph, linear, param, relu, typed, value
 
 seq = sympy.Symbol("seq", integer=True, positive=True)
 WEIGHTS = {"a": torch.eye(4) * 2, "b": torch.eye(4) * 3}

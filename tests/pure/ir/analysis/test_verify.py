@@ -12,7 +12,7 @@ from ir.cost import FREE
 from ir.errors import VerifyError
 from ir.graph import Call, Graph, Transfer, Value
 from ir.location import Where
-from tests.support.graphs import aten, graph, relu, state, value
+from tests.support.models.graphs import aten, graph, relu, state, value
 
 x = value("x")
 a = relu(x, "a", cost=FREE, where=Where("encoder.act", "model.py", 7, "x = self.act(x)"))

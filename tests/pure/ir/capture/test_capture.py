@@ -19,10 +19,10 @@ from ir.capture import capture
 from ir.capture.program.no_ops import is_checked_alone
 from ir.graph import THIS_DEVICE, Call
 from ir.text.printer import op_name, print_graph
-from tests.support.functions import function, operators
-from tests.support.graphs import captured
-from tests.support.model_cases import CASES, X
-from tests.support.models import WIDTH, Cache, Constants, InPlace, Regions, RunningMean, Tied, hidden, tokens
+from tests.support.models.functions import function, operators
+from tests.support.models.graphs import captured
+from tests.support.models.model_cases import CASES, X
+from tests.support.models.written import WIDTH, Cache, Constants, InPlace, Regions, RunningMean, Tied, hidden, tokens
 
 HIDDEN = X["x"]
 
@@ -189,7 +189,7 @@ def test_every_node_knows_its_module_and_line() -> None:
         *("shared.0", "shared.1", "middle.0", "", "middle.1", "", "shared.0", "shared.1"),
     ]
     assert places[3][1] == "x = layer(x).tanh()"
-    assert {n.where.file for n in graph.nodes} == {"tests/support/models.py"}
+    assert {n.where.file for n in graph.nodes} == {"tests/support/models/written.py"}
     assert graph.modules["shared"] == "Sequential"
     assert graph.modules["middle.1"] == "Linear"
 

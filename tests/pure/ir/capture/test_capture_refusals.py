@@ -13,8 +13,8 @@ from torch import nn
 
 from ir.capture import capture
 from ir.errors import CaptureError
-from tests.support.functions import Function, function
-from tests.support.models import WIDTH, hidden
+from tests.support.models.functions import Function, function
+from tests.support.models.written import WIDTH, hidden
 
 
 class Inner(Function):

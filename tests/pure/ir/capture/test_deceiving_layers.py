@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from tests.support.repeats import NEVER, differences, exported
+from tests.support.models.repeats import NEVER, differences, exported
 
 pytestmark = pytest.mark.slow
 

@@ -27,8 +27,8 @@ from ir.objects.recipe import recipe
 from ir.objects.signature import flatten
 from tests.support.checking import Call as Inputs
 from tests.support.checking import check_every_pass, run_graph, run_model
-from tests.support.hard_models import HARD, WIDTH, Branching, Gradient, Layers, Numpy, RunsFunctions, UsesSeveral
-from tests.support.planning import machine
+from tests.support.models.hard_models import HARD, WIDTH, Branching, Gradient, Layers, Numpy, RunsFunctions, UsesSeveral
+from tests.support.models.planning import machine
 
 SIZES = {"x": {0: "batch", 1: "seq"}}
 
@@ -60,7 +60,7 @@ def test_after_every_pass_a_hard_model_computes_the_same(name: str) -> None:
 def test_what_is_kept_whole_is_noted_with_its_reason() -> None:
     [note] = recorded(Layers(Branching)).notes
     start = "layers.0.hard and 2 more Branching are kept whole, each in one stage: it decides by the values of a tensor"
-    assert note.startswith(f"{start}, in layers.0.hard (tests/support/hard_models.py:")
+    assert note.startswith(f"{start}, in layers.0.hard (tests/support/models/hard_models.py:")
     assert note.endswith(": if x.sum() > self.threshold:")
 
 
@@ -262,7 +262,7 @@ class Packing(nn.Module):
         (Packing, "it makes a size of the values of a tensor"),
         (
             Branching,
-            r"it decides by the values of a tensor\n  in the model \(tests/support/hard_models.py:\d+\): if x.sum",
+            r"decides by the values of a tensor\n  in the model \(tests/support/models/hard_models.py:\d+\): if x.sum",
         ),
         (lambda: Layers(Remembering), r"layers.0.hard cannot be kept whole: it changes a buffer"),
         (lambda: Layers(Aliasing), r"layers.0.hard.weights\[0\] is a tensor inside a container"),

@@ -20,8 +20,8 @@ from passes.annotate_cost import AnnotateCost
 from passes.propagate_shapes import PropagateShapes
 from tests.support.checking import Call as Inputs
 from tests.support.checking import assert_same, run_graph, run_model
-from tests.support.hard_models import RUNS_FUNCTIONS, WIDTH, Either, Layers
-from tests.support.planning import machine
+from tests.support.models.hard_models import RUNS_FUNCTIONS, WIDTH, Either, Layers
+from tests.support.models.planning import machine
 from tests.support.seeds import made_once
 
 pytestmark = pytest.mark.slow

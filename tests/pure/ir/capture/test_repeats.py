@@ -17,7 +17,7 @@ from ir.capture.export.recording import record
 from ir.capture.model import _example
 from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
 from ir.checkpoint.quantized.scaled import Scaled
-from tests.support.repeats import NEVER, differences, exported
+from tests.support.models.repeats import NEVER, differences, exported
 
 WIDTH, LAYERS = 8, 8
 Compute: TypeAlias = Callable[[Any, torch.Tensor], torch.Tensor]

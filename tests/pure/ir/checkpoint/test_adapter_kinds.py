@@ -17,7 +17,7 @@ from ir.checkpoint.adapters.kinds.products import of_kronecker
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
-from tests.support.adapter_folders import LayersToAdapt, merged, random
+from tests.support.weights.adapter_folders import LayersToAdapt, merged, random
 
 LORA: dict[str, Any] = {"r": 2, "lora_alpha": 6}
 

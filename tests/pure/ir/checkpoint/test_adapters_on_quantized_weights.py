@@ -13,7 +13,7 @@ from torch import nn
 
 from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.checkpoint import Checkpoint
-from tests.support.packed_weights import PACKED, Tensors, mxfp4
+from tests.support.weights.packed_weights import PACKED, Tensors, mxfp4
 
 BASES = (
     "gptq, columns in any order",

@@ -13,7 +13,7 @@ from ir.checkpoint.fitting import check_weights
 from ir.errors import SourceError
 from ir.graph import State, Value
 from ir.sizes import TensorType
-from tests.support.graphs import graph
+from tests.support.models.graphs import graph
 
 
 @pytest.mark.parametrize(

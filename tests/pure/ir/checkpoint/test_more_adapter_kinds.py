@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.adapters.kinds.elements import of_circulants
 from ir.errors import SourceError
-from tests.support.adapter_folders import merged, random
+from tests.support.weights.adapter_folders import merged, random
 
 
 def added(folder: Path, parts: dict[str, Tensor], kind: str, **settings: Any) -> Tensor:

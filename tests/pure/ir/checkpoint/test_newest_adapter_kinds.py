@@ -13,7 +13,7 @@ from ir.checkpoint.adapters.kinds.known import KINDS
 from ir.checkpoint.adapters.layer import LayerAdapter
 from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
-from tests.support.adapter_folders import merged, random
+from tests.support.weights.adapter_folders import merged, random
 
 
 def changed(folder: Path, parts: dict[str, Tensor], kind: str, **settings: Any) -> dict[str, tuple[Tensor, Tensor]]:

@@ -15,7 +15,7 @@ from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.quantized.quantization import Quantization
 from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
-from tests.support.packed_weights import C, R, Tensors, fp8, gptq, int4_in_tiles, nf4, of_hqq, scales
+from tests.support.weights.packed_weights import C, R, Tensors, fp8, gptq, int4_in_tiles, nf4, of_hqq, scales
 
 REFUSED: Mapping[str, tuple[str, dict[str, object], str]] = {
     "an unknown method": ("aqlm", {}, "weights quantized by aqlm are not read, those of fp8, fbgemm_fp8, modelopt, "),

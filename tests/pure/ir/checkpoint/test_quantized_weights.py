@@ -18,7 +18,8 @@ from ir.checkpoint.quantized import dequantized
 from ir.checkpoint.quantized.quantization import Quantization, quantization_of
 from ir.checkpoint.tensors import Held
 from ir.errors import SourceError
-from tests.support.packed_weights import (
+from tests.support.seeds import made_once
+from tests.support.weights.packed_weights import (
     PACKED,
     C,
     R,
@@ -33,7 +34,6 @@ from tests.support.packed_weights import (
     signed,
     swizzled,
 )
-from tests.support.seeds import made_once
 
 
 @made_once

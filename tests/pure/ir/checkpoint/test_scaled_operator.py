@@ -23,7 +23,7 @@ from ir.plan import plan_stages
 from passes.annotate_cost import AnnotateCost
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
-from tests.support.planning import cut, machine
+from tests.support.models.planning import cut, machine
 
 ROWS, COLUMNS = 24, 40
 

@@ -28,7 +28,7 @@ from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.fitting import check_weights
 from ir.errors import SourceError
-from tests.support.stored_layer import LAYER, WEIGHTS, assert_read
+from tests.support.weights.stored_layer import LAYER, WEIGHTS, assert_read
 
 
 class Harmful:

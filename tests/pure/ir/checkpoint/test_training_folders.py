@@ -32,7 +32,7 @@ from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.formats.pickled import read_pickled
 from ir.checkpoint.formats.sharded import rank_files
 from ir.errors import SourceError
-from tests.support.stored_layer import WEIGHTS, assert_read
+from tests.support.weights.stored_layer import WEIGHTS, assert_read
 
 
 def test_weights_in_folders_of_which_some_are_no_steps_are_listed(tmp_path: Path) -> None:

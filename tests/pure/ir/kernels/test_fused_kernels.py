@@ -24,9 +24,9 @@ from ir.fused.checked_bits import drawn_like, same_bits
 from ir.fused.kernel_source import kernel_for
 from ir.fused.recorded import NoKernel, TensorAt, steps_of
 from ir.fused.row_sums import threads_of_row
-from tests.support.files_beside import as_in_an_artifact
-from tests.support.fused_functions import FUNCTIONS, cases, gated, normalized, rotated, tensors
-from tests.support.kernels_in_torch import run_in_torch
+from tests.support.artifacts.files_beside import as_in_an_artifact
+from tests.support.kernels.fused_functions import FUNCTIONS, cases, gated, normalized, rotated, tensors
+from tests.support.kernels.kernels_in_torch import run_in_torch
 from tests.support.patience import PATIENCE
 
 fused_kernel = as_in_an_artifact(ir.fused.fused_kernel).fused_kernel

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import ir.quantized_linear.linear
-from tests.support.files_beside import as_in_an_artifact
+from tests.support.artifacts.files_beside import as_in_an_artifact
 
 linear = as_in_an_artifact(ir.quantized_linear.linear)
 ROWS, COLUMNS, GROUP = 256, 3072, 128

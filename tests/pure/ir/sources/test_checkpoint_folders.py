@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from ir.errors import SourceError
 from ir.sources import Reading, read_source
-from tests.support.small_llama import SMALL, llama
+from tests.support.models.small_llama import SMALL, llama
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from ir.sizes import TensorType
 from ir.sources import Source, read_source, unpickled
 from ir.sources.meta import lost_values, parameters_on_meta, with_values
 from ir.sources.unpickled import is_arithmetic
-from tests.support.graphs import graph, linear, param
+from tests.support.models.graphs import graph, linear, param
 
 HEAD = "import torch\nfrom torch import nn\n"
 Read = Callable[..., Source]

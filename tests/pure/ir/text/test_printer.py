@@ -11,8 +11,8 @@ from ir.cost import BetterCut, Cost, Measured, Split, Time
 from ir.graph import THIS_DEVICE, Call, Constant, Transfer
 from ir.location import Where
 from ir.text.printer import print_around, print_graph
-from tests.support.graphs import aten, graph, linear, param, relu, state, typed, value
-from tests.support.planning import DEVICE
+from tests.support.models.graphs import aten, graph, linear, param, relu, state, typed, value
+from tests.support.models.planning import DEVICE
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
 

@@ -30,7 +30,7 @@ from passes.options.options import Options
 from passes.options.scoped import scoped
 from passes.partitioners import shortage, solve
 from passes.partitioners.problem import Device, Infeasible, Node, Problem
-from tests.support.artifacts import Part, write
+from tests.support.artifacts.by_hand import Part, write
 
 
 def test_a_source_that_is_none() -> None:

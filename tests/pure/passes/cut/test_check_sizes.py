@@ -19,8 +19,8 @@ from passes.options.sizes import read_workload
 from passes.partitioners.deadline import Deadline
 from passes.partitioners.problem.copies import inline
 from passes.split_stages import SplitStages
-from tests.support.graphs import add, graph, linear, param, relu, value
-from tests.support.planning import DEVICE, machine
+from tests.support.models.graphs import add, graph, linear, param, relu, value
+from tests.support.models.planning import DEVICE, machine
 
 batch = sympy.Symbol("batch", integer=True, positive=True)
 MILLISECOND = int(1e-3 * DEVICE.bandwidth)  # in bytes of traffic

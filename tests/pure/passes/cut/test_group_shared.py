@@ -6,8 +6,8 @@ import pytest
 
 from ir.graph import Graph
 from passes.group_shared import GroupShared
-from tests.support.graphs import add, captured, graph, linear, param, relu, state, value
-from tests.support.planning import machine
+from tests.support.models.graphs import add, captured, graph, linear, param, relu, state, value
+from tests.support.models.planning import machine
 
 x = value("x")
 

@@ -21,9 +21,9 @@ from passes.cheap.duplicate_cheap import DuplicateCheap
 from passes.cheap.mark_cheap import MarkCheap
 from passes.insert_transfers import InsertTransfers
 from passes.propagate_shapes import PropagateShapes
-from tests.support.graphs import add, captured, graph, relu, value
-from tests.support.model_cases import CASES
-from tests.support.planning import cut, machine
+from tests.support.models.graphs import add, captured, graph, relu, value
+from tests.support.models.model_cases import CASES
+from tests.support.models.planning import cut, machine
 from tests.support.seeds import made_once
 
 NAMES = [

@@ -17,10 +17,10 @@ from passes.annotate_cost import AnnotateCost
 from passes.cheap.mark_cheap import MarkCheap
 from passes.group_shared import GroupShared
 from passes.propagate_shapes import PropagateShapes
-from tests.support.graphs import graph, relu, state, value
-from tests.support.model_cases import X
-from tests.support.models import hidden
-from tests.support.planning import DEVICE, machine
+from tests.support.models.graphs import graph, relu, state, value
+from tests.support.models.model_cases import X
+from tests.support.models.planning import DEVICE, machine
+from tests.support.models.written import hidden
 
 
 def marked(graph: Graph, cluster: Cluster | None = None) -> list[str]:

@@ -17,7 +17,7 @@ from passes.check_sizes import CheckSizes
 from passes.compilation.summary import summarize
 from passes.cut.cut_problem import as_problem
 from passes.cut.named_cuts import between_modules
-from tests.support.planning import planned, slow_machine
+from tests.support.models.planning import planned, slow_machine
 from tests.support.seeds import made_once
 
 

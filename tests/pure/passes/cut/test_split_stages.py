@@ -18,8 +18,8 @@ from passes.cut.cut_problem import as_problem
 from passes.group_shared import GroupShared
 from passes.insert_transfers import InsertTransfers
 from passes.split_stages import SplitStages
-from tests.support.graphs import add, graph, linear, param, relu, state, value
-from tests.support.planning import DEVICE, LINK, cut, machine
+from tests.support.models.graphs import add, graph, linear, param, relu, state, value
+from tests.support.models.planning import DEVICE, LINK, cut, machine
 
 x = value("x")
 MILLISECOND = int(1e-3 * DEVICE.bandwidth)  # in bytes of traffic

@@ -28,8 +28,8 @@ from passes.options.sizes import WantedCall, read_workload
 from passes.partitioners.problem import InvalidSplit, evaluate
 from passes.partitioners.problem.evaluation import loads
 from passes.split_stages import SplitStages
-from tests.support.graphs import aten, captured, graph, typed, value
-from tests.support.planning import planned, slow_machine
+from tests.support.models.graphs import aten, captured, graph, typed, value
+from tests.support.models.planning import planned, slow_machine
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
 amounts = st.integers(0, 5)

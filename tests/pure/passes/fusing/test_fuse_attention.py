@@ -22,7 +22,7 @@ from ir.sources.decoder.rows import TextRows
 from passes.annotate_cost import node_cost
 from passes.fusing.fuse_attention import FuseAttention
 from passes.options.options import OverPages
-from tests.support.planning import machine
+from tests.support.models.planning import machine
 
 pytestmark = pytest.mark.slow  # export of a layer for each way to attend
 

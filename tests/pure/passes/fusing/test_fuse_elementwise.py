@@ -21,7 +21,7 @@ from passes.cost_models.kernels import kernels_of
 from passes.fusing.fuse_elementwise import FuseElementwise
 from passes.options.options import CostSource
 from passes.propagate_shapes import PropagateShapes
-from tests.support.planning import machine
+from tests.support.models.planning import machine
 
 GPU = read_cluster("h200x2")
 

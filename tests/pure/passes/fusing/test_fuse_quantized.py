@@ -21,7 +21,7 @@ from ir.machine.named import read_cluster
 from ir.quantized_linear.linear_operator import is_quantized_linear
 from passes.annotate_cost import node_cost
 from passes.fusing.fuse_quantized import FuseQuantized
-from tests.support.planning import machine
+from tests.support.models.planning import machine
 
 ROWS, COLUMNS = 16, 64
 GPU = read_cluster("h200x1")

@@ -18,7 +18,7 @@ from ir.capture import capture
 from ir.graph import Call, Graph
 from ir.machine.named import read_cluster
 from passes.fusing.share_heads import ShareHeads
-from tests.support.planning import machine
+from tests.support.models.planning import machine
 from tests.support.seeds import made_once
 
 GPU = read_cluster("h200x1")

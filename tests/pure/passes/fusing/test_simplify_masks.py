@@ -19,8 +19,8 @@ from ir.graph import Call, Graph
 from passes.fusing.masks.formulas import Formulas
 from passes.fusing.masks.kinds import NEVER
 from passes.fusing.simplify_masks import SimplifyMasks
-from tests.support.models import WIDTH, hidden
-from tests.support.planning import DEVICE, machine
+from tests.support.models.planning import DEVICE, machine
+from tests.support.models.written import WIDTH, hidden
 
 LONGEST = 12
 X = {"x": {0: "batch", 1: Dim("seq", max=LONGEST)}}

@@ -16,8 +16,8 @@ from ir.capture import capture
 from ir.graph import Graph
 from ir.microbatching import Microbatching
 from passes.follow_rows import FollowRows
-from tests.support.hard_models import WIDTH, Branching, Layers
-from tests.support.planning import machine
+from tests.support.models.hard_models import WIDTH, Branching, Layers
+from tests.support.models.planning import machine
 
 HERE = machine(1)
 BATCH = 6

@@ -16,7 +16,7 @@ from ir.capture import capture
 from passes.compilation.padding import proven_padding
 from passes.follow_rows import FollowRows
 from runtime.manifest.manifest import PaddedInput, Padding
-from tests.support.planning import machine
+from tests.support.models.planning import machine
 
 WORDS, WIDTH = 32, 8
 

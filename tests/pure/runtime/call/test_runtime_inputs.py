@@ -10,7 +10,7 @@ import torch
 from runtime import InputError, ManifestError
 from runtime.call.inputs import Inputs
 from runtime.manifest.manifest import CallSignature, CountedValue, Parameter, ProgramEntry, Symbol
-from tests.support.artifacts import tensor
+from tests.support.artifacts.by_hand import tensor
 
 IDS = tensor("input_ids", "batch", "seq", dtype="int64")
 MASK = tensor("attention_mask", "batch", "seq", dtype="int64")

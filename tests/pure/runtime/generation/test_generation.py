@@ -19,7 +19,7 @@ from runtime.generation.scheduling.batches import TextBatch
 from runtime.generation.scheduling.sequences import TextInProgress
 from runtime.manifest.manifest import Generation
 from tests.support.patience import PATIENCE
-from tests.support.texts import (
+from tests.support.running.texts import (
     END,
     FULL,
     SLIDING,

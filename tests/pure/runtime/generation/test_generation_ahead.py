@@ -28,7 +28,7 @@ from runtime.generation.scheduling.sequences import Pools, TextInProgress
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation
 from tests.support.patience import PATIENCE
-from tests.support.texts import (
+from tests.support.running.texts import (
     END,
     FULL,
     SLIDING,

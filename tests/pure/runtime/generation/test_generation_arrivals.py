@@ -8,7 +8,7 @@ import pytest
 
 from runtime.generation.scheduling.scheduler import CHUNK, LEAST_AHEAD, STEPS_AHEAD
 from runtime.options import PREFILL_SHARE
-from tests.support.simulated_texts import HOST, Simulation, Text, alone, mixed, seconds
+from tests.support.running.simulated_texts import HOST, Simulation, Text, alone, mixed, seconds
 
 NEW = 160
 RATES = {1: 2000, 4: 6700}  # tokens a second of 128 texts that are all there

@@ -10,7 +10,7 @@ import torch
 from runtime.errors import InputError
 from runtime.generation.options import Sampling, TextOptions, text_options, told_padding
 from runtime.manifest.manifest import Generation
-from tests.support.texts import END, FULL
+from tests.support.running.texts import END, FULL
 
 SAYS = Generation(page=4, pages=9, max_length=20, vocabulary=9, stop=(2,), defaults={"temperature": 0.6, "top_k": 50})
 

@@ -12,7 +12,7 @@ from runtime.generation.scheduling.pages import Pages, prefixes_of
 from runtime.generation.scheduling.widths import SourceWidths
 from runtime.manifest.manifest import CallSignature, Generation, Manifest, ProgramEntry, Symbol
 from runtime.manifest.manifest import Tensor as ManifestTensor
-from tests.support.artifacts import chain
+from tests.support.artifacts.by_hand import chain
 
 
 def test_room_for_other_tokens_scales_all_pools() -> None:

@@ -29,7 +29,7 @@ from runtime.serving.engines.tensors import array_of, tensor_of
 from runtime.serving.packages.flags import SERVERS
 from runtime.serving.protocols.openai_answers import TextPiece
 from runtime.serving.protocols.openai_requests import FieldRefused
-from tests.support.artifacts import Part, tensor, write
+from tests.support.artifacts.by_hand import Part, tensor, write
 
 
 @pytest.fixture

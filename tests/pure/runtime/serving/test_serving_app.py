@@ -22,7 +22,7 @@ from runtime.serving.front import app as app_module
 from runtime.serving.front import spans
 from runtime.serving.front.app import Server, Settings
 from runtime.serving.protocols.openai_requests import FieldRefused
-from tests.support.artifacts import Part, tensor, write
+from tests.support.artifacts.by_hand import Part, tensor, write
 from tests.support.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -19,7 +19,7 @@ from runtime.serving.admission import Limits
 from runtime.serving.arrays import Array
 from runtime.serving.embeddings import Embeddings
 from runtime.serving.front.app import Server, Settings
-from tests.support.artifacts import Part, tensor, write
+from tests.support.artifacts.by_hand import Part, tensor, write
 
 WIDTH = 2
 

@@ -21,7 +21,7 @@ from runtime.serving.front.app import Server, Settings, _read
 from runtime.serving.packages.writing import write_package
 from runtime.serving.protocols.openai_requests import FieldRefused, read_wish
 from runtime.serving.texts import Texts
-from tests.support.artifacts import Part, tensor, write
+from tests.support.artifacts.by_hand import Part, tensor, write
 
 
 @pytest.fixture

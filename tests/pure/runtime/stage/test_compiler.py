@@ -17,7 +17,7 @@ from runtime.manifest.manifest import Manifest
 from runtime.stage.compiling import compiler
 from runtime.stage.compiling.compiler import OF_KERNELS, begin_import, compiler_imported
 from runtime.stage.speed import Speed
-from tests.support.artifacts import chain
+from tests.support.artifacts.by_hand import chain
 
 WHOLE = ("small_compiler", "small_compiler.codecache", "small_compiler.compile_fx")
 CACHES = """\

@@ -16,7 +16,7 @@ from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.capture.program.reader import read_program
 from ir.errors import CaptureError, InternalError
-from tests.support.changes import WIDTH, Changes, check_calls, hidden
+from tests.support.models.changes import WIDTH, Changes, check_calls, hidden
 
 pytestmark = pytest.mark.slow
 

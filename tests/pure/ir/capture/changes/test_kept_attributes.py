@@ -14,8 +14,8 @@ from torch import nn
 
 from ir.capture import capture
 from ir.errors import CaptureError
-from tests.support.changes import WIDTH, Changes, check_calls, hidden
 from tests.support.checking import Call, run_graph, run_model
+from tests.support.models.changes import WIDTH, Changes, check_calls, hidden
 
 pytestmark = pytest.mark.slow
 

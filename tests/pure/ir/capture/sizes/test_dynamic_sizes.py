@@ -22,10 +22,10 @@ from ir.capture.fallbacks.ways import Way, record_somehow
 from ir.capture.sizes.dynamic import FixedSizes, parse_dynamic
 from ir.errors import CaptureError
 from ir.sizes import hold
-from tests.support.functions import Function, batch, function, seq
-from tests.support.graphs import captured
-from tests.support.model_cases import X
-from tests.support.models import WIDTH, hidden
+from tests.support.models.functions import Function, batch, function, seq
+from tests.support.models.graphs import captured
+from tests.support.models.model_cases import X
+from tests.support.models.written import WIDTH, hidden
 
 
 def test_sizes_are_expressions_and_no_node_computes_them() -> None:
@@ -92,7 +92,8 @@ def test_a_size_of_1_that_is_squeezed_away_is_noted(drop: Callable[[torch.Tensor
     assert graph.ranges == {batch: (2, None)}
     [note] = graph.notes
     assert note.startswith(
-        "`batch` must be 2 or more: where it is 1 the model computes something else (at tests/support/functions.py:"
+        "`batch` must be 2 or more: where it is 1 the model computes something else "
+        "(at tests/support/models/functions.py:"
     )
 
 

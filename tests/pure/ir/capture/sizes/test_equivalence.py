@@ -12,7 +12,7 @@ from torch import nn
 from ir.capture import capture
 from ir.capture.checks import equivalence as under_test
 from ir.graph import Graph
-from tests.support.functions import Function
+from tests.support.models.functions import Function
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from runtime import Pipeline
 from runtime.errors import InputError
 from tests.support.checking import Call as Inputs
 from tests.support.checking import run_graph, run_model
-from tests.support.planning import machine
+from tests.support.models.planning import machine
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ import psutil
 
 from tests.support.patience import PATIENCE
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 # Each process writes its id to a file named after its rank, waits for the others, which may take long to import
 # torch where others work, too, then runs the test's own lines.

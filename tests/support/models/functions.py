@@ -12,8 +12,8 @@ from torch import nn
 from ir.capture import capture
 from ir.graph import Call, Graph
 from ir.text.printer import op_name
-from tests.support.model_cases import X
-from tests.support.models import hidden
+from tests.support.models.model_cases import X
+from tests.support.models.written import hidden
 
 batch, seq = (sympy.Symbol(name, integer=True, positive=True) for name in ("batch", "seq"))
 

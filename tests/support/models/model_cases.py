@@ -13,7 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ir.capture import DynamicShapes
 from tests.support.checking import Call
-from tests.support.models import (
+from tests.support.models.written import (
     HIDDEN,
     WIDTH,
     Answer,

@@ -30,8 +30,8 @@ from torch.distributed.elastic.multiprocessing.api import PContext
 from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
 from runtime.distributed import sigterm
-from tests.support.jobs import PREAMBLE, ROOT, Ended, environment, pids, torchrun, wait_gone
 from tests.support.patience import PATIENCE
+from tests.support.running.jobs import PREAMBLE, ROOT, Ended, environment, pids, torchrun, wait_gone
 
 _CLOSE = PContext.close
 _SERVER = multiprocessing.get_context("forkserver")

@@ -17,7 +17,7 @@ from ir.capture import capture
 from ir.graph import Graph
 from ir.plan import StagePlan, plan_stages
 from passes.compilation.summary import summarize
-from tests.support.planning import planned, slow_machine
+from tests.support.models.planning import planned, slow_machine
 
 WIDTH = 8
 GRIDS = {"small": [2, 2], "wide": [3, 4]}

@@ -12,7 +12,7 @@ from ir.capture import capture
 from ir.graph import Call, Constant, Graph, Node, Param, State, Value
 from ir.objects.signature import Signature, Slot, Tree
 from ir.sizes import Dim, TensorType
-from tests.support.model_cases import CASES
+from tests.support.models.model_cases import CASES
 from tests.support.seeds import made_once
 
 aten = torch.ops.aten

@@ -1,0 +1,1 @@
+"""Artifacts made by hand, and stand-ins for what devices have."""

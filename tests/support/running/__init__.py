@@ -1,0 +1,1 @@
+"""Programs, jobs and servers that run, and texts for them."""

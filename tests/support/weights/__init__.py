@@ -1,0 +1,1 @@
+"""Weights as checkpoints hold them, made by hand."""
