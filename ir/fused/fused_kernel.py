@@ -7,7 +7,9 @@ where its kernel has other bits, and until its kernel is compiled, which a threa
 # pyright: reportMissingImports=false, reportOptionalMemberAccess=false, reportAttributeAccessIssue=false
 
 import linecache
+import math
 import warnings
+from contextlib import suppress
 from functools import partial, wraps
 from typing import Any
 
@@ -26,6 +28,7 @@ except ImportError:  # builds of torch for CPUs come without it
     triton = tl = libdevice = None
 
 MOST_KERNELS = 16  # of a function, each of which takes the compiler a moment: for as many widths of rows, for example
+MOST_DRAWN = 1 << 22  # numbers of a result that is compared, if fewer rows have the same kernel
 MOST_LAUNCHES = 4096  # of a function, which are remembered: for as many sizes of batches
 COMPILING = Background()
 KERNELS = {}  # compiled ones by device, source and dtypes; what a compiler failed at; None of those that are not used
@@ -118,6 +121,7 @@ def _checked_launch(function, tensors, sources, look_again):
         raise NoKernel("it has many kernels already")
     sources.add(key)
     if key not in KERNELS:
+        formula, kernel, tensors = _with_fewer_rows(function, formula, kernel, tensors)
         likes = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta") for t in tensors]
         COMPILING.ask(key, partial(_compile, key, function, formula, kernel, likes, tensors[0].device))
         return lambda *tensors: look_again(*tensors) if key in KERNELS else function(*tensors)
@@ -134,6 +138,25 @@ def _checked_launch(function, tensors, sources, look_again):
             raise NoKernel("its bits are not those of torch for a batch")
         MET.add(key)
     return launch
+
+
+def _with_fewer_rows(function, formula, kernel, tensors):
+    """The formula, the kernel and the arguments for a part of the rows, if the source is the same for these.
+
+    What is drawn to be compared then takes little memory beside a batch that fills the device's.
+    """
+    shape, stride = formula.shape, formula.stride
+    dim = max(range(len(shape)), key=lambda d: (shape[d] > 1, stride[d]))
+    count = max(shape[dim] * MOST_DRAWN // math.prod(shape), 2)  # of one, the dimension would be another kind
+    if count < shape[dim]:
+        last = len(shape) - dim  # the number of the dimension from behind: an argument may have fewer
+        few = [t.narrow(-last, 0, count) if t.dim() >= last and t.shape[-last] > 1 else t for t in tensors]
+        with suppress(NoKernel):
+            of_few = steps_of(function, few)
+            small = kernel_for(of_few, few)
+            if small.source == kernel.source:
+                return of_few, small, few
+    return formula, kernel, tensors
 
 
 def _compile(key, function, formula, kernel, likes, device):

@@ -382,3 +382,33 @@ begun.wait()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout == "a\n"
+
+
+@pytest.mark.parametrize("function", [gated, normalized, rotated])
+def test_fewer_rows_are_drawn_than_a_batch_has(
+    by_torch: Any, monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]
+) -> None:
+    """A batch may fill the memory of a device."""
+    rows, columns = (4, 64, 4), 128  # texts, tokens, heads
+    x = torch.randn(*rows, columns)
+    others = {"gated": [torch.randn(*rows, columns)], "normalized": [torch.randn(columns)]}
+    given = [x, *others.get(function.__name__, [torch.randn(1, 64, 1, columns) for _ in range(2)])]
+    given = [t.transpose(0, 1) if t.dim() == 4 else t for t in given]  # the texts are the outermost in memory
+    drawn: list[list[Tensor]] = []
+    monkeypatch.setattr(by_torch, "MOST_DRAWN", x.numel() // 2)
+    monkeypatch.setattr(by_torch, "_agree", lambda launch, function, some: drawn.append(some) or True)
+    launch = launch_for(by_torch, function, given, set())
+    assert launch is not function
+    torch.testing.assert_close(launch(*given), function(*given))
+    assert drawn[0][0].shape == (64, 2, 4, columns)
+    assert drawn[-1][0] is given[0]
+
+
+def test_all_rows_are_drawn_where_fewer_have_another_kernel(by_torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the sums of fewer rows are made in another order."""
+    drawn: list[list[Tensor]] = []
+    monkeypatch.setattr(by_torch, "MOST_DRAWN", 1)
+    monkeypatch.setattr(by_torch, "_agree", lambda launch, function, some: drawn.append(some) or True)
+    given = [torch.randn(16, 4096), torch.randn(4096)]
+    assert launch_for(by_torch, normalized, given, set()) is not normalized
+    assert {tuple(some[0].shape) for some in drawn} == {(16, 4096)}
