@@ -33,8 +33,8 @@ def shared_work(function: Callable[[_Item], _Result], items: Sequence[_Item], no
     The function changes nothing that others see but files, and its results can be pickled. Whatever a copy fails at is
     computed here, so that an error is raised as it is without copies.
     """
-    count = min(len(items), _cores(), MOST_PROCESSES) if nodes >= MANY_NODES and _can_be_copied() else 1
-    count = max(count, 1)  # of nothing
+    is_shared = items and nodes >= MANY_NODES and _can_be_copied()
+    count = min(len(items), _cores(), MOST_PROCESSES) if is_shared else 1
     results = dict[int, _Result]()
     copies = list[_Copy]()
     try:

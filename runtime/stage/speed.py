@@ -82,8 +82,7 @@ class Speed:
         self.require_supported(stage.index, stage.device)
         has_graphs = bool(kind_of(stage.device).graph)
         memory = GraphMemory.on(stage.device) if has_graphs and self.cuda_graphs is not False else None
-        faster = partial(self._faster, stage=stage, memory=memory)
-        return replace(stage, programs=tuple(map(faster, stage.programs)))
+        return replace(stage, programs=tuple(self._faster(program, stage, memory) for program in stage.programs))
 
     def _faster(self, module: StageModule, stage: LoadedStage, memory: GraphMemory | None) -> StageModule:
         plain = module

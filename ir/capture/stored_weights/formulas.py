@@ -137,11 +137,8 @@ def _part(kind: StoredKind, place: int) -> Param:
 def _held(kind: StoredKind) -> nn.Module:
     """A module with a weight of a kind."""
     module = nn.Module()
-    empty = {
-        what: torch.empty(shape, dtype=dtype, device="meta")
-        for (what, _), (shape, dtype) in zip(kind.weight.parameters, kind.types, strict=True)
-    }
-    hold_stored(module, kind.weight.attribute, kind.weight, empty)
+    parts = {what: TensorType(*type_) for (what, _), type_ in zip(kind.weight.parameters, kind.types, strict=True)}
+    hold_stored(module, kind.weight.attribute, kind.weight, parts)
     return module
 
 

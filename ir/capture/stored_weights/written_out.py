@@ -123,5 +123,6 @@ class _WritingOut:
 
 def _held_in(stand_in: StandIn, reader: Node) -> tuple[str, ...]:
     """The variables that hold a weight: that of experts is a statement of its own, called as the module calls it."""
-    inner = (stand_in.weight.attribute, "") if stand_in.formula.kind.of_experts else ()
-    return (*("" for _ in reader.where.frames[1:]), *inner) if inner else ()
+    if not stand_in.formula.kind.of_experts:
+        return ()
+    return (*("" for _ in reader.where.frames[1:]), stand_in.weight.attribute, "")

@@ -114,10 +114,10 @@ def _images(config: Any, cls: str) -> Iterator[Shaped]:
     patches = Shaped(torch.randn(_BATCH, _PATCHES, channels), {**rows, 1: "patches"})
     sounds = Shaped(torch.randn(_BATCH, channels, 256), {**rows, 2: "samples"})
     picture = Shaped(torch.randn(_BATCH, channels, height, width), {**rows, 2: "height", 3: "width"})
-    sizes = {**rows, 2: "frames", 3: "height", 4: "width"}
-    videos = [Shaped(torch.randn(_BATCH, channels, frames, height, width), sizes) for frames in _FRAMES]
-    turned = [Shaped(v.value.transpose(1, 2).contiguous(), {**sizes, 1: "frames", 2: ""}) for v in videos]
-    turned = [Shaped(v.value, {axis: name for axis, name in v.sizes.items() if name}) for v in turned]
+    sides_of_video = {3: "height", 4: "width"}
+    drawn = [torch.randn(_BATCH, channels, frames, height, width) for frames in _FRAMES]
+    videos = [Shaped(video, {**rows, 2: "frames", **sides_of_video}) for video in drawn]
+    turned = [Shaped(v.transpose(1, 2).contiguous(), {**rows, 1: "frames", **sides_of_video}) for v in drawn]
     if "1D" in cls or "Audio" in cls or "Oobleck" in cls:
         yield from (sounds, patches)
     elif re.search("3D|Video|Temporal|Motion|Wan", cls):

@@ -165,8 +165,7 @@ def _programmed(model: Relaxed, proof: Proof, known: float, deadline: Deadline) 
     program = IntegerProgram(model, known)
     if program.variables > MOST_VARIABLES:
         return proof
-    places = _places(model, proof.cut) if proof.cut.stages else np.zeros(model.core.n, dtype=np.int64)
-    answer = program.solve(places, deadline)
+    answer = program.solve(_places(model, proof.cut), deadline)
     cut = better(proof.cut, realised(model, answer.stages, proof.cut.value)) or proof.cut
     return Proof(cut, max(proof.bound, min(answer.bound, known)))
 

@@ -19,28 +19,27 @@ from ir.checkpoint.quantized.libraries.torchao import torchao_kinds
 _BLOCKS = Suffixes("_blocks", "", {"codes": "_blocks", "scale": "_scales"})
 
 
+_OF_METHODS: Mapping[str, Callable[[MethodSettings], Kinds]] = {
+    "fp8": fp8_kinds,
+    "fbgemm_fp8": lambda _: {SCALE: scaled_codes},
+    "modelopt": modelopt_kinds,
+    "compressed-tensors": compressed_kinds,
+    "gptq": gptq_kinds,
+    "awq": awq_kinds,
+    "auto-round": auto_round_kinds,
+    "mxfp4": lambda _: {_BLOCKS: lambda parts: (Mxfp4Experts(), parts)},
+    "bitsandbytes": bitsandbytes_kinds,
+    "torchao": torchao_kinds,
+    "quark": quark_kinds,
+    "hqq": hqq_kinds,
+}
+
+KNOWN = " and ".join(", ".join(_OF_METHODS).rsplit(", ", 1))  # "fp8, …, quark and hqq"
+
+
 def kinds_of(method: str, settings: MethodSettings) -> Kinds | None:
     """The suffixes of a library, each with the function that makes a scheme of the tensors; None for an unknown method.
 
     Raises SourceError for a form of a known method that is not read.
     """
-    known: Mapping[str, Callable[[MethodSettings], Kinds]] = {
-        "fp8": fp8_kinds,
-        "fbgemm_fp8": lambda _: {SCALE: scaled_codes},
-        "modelopt": modelopt_kinds,
-        "compressed-tensors": compressed_kinds,
-        "gptq": gptq_kinds,
-        "awq": awq_kinds,
-        "auto-round": auto_round_kinds,
-        "mxfp4": lambda _: {_BLOCKS: lambda parts: (Mxfp4Experts(), parts)},
-        "bitsandbytes": bitsandbytes_kinds,
-        "torchao": torchao_kinds,
-        "quark": quark_kinds,
-        "hqq": hqq_kinds,
-    }
-    return known[method](settings) if method in known else None
-
-
-KNOWN = (
-    "fp8, fbgemm_fp8, modelopt, compressed-tensors, gptq, awq, auto-round, mxfp4, bitsandbytes, torchao, quark and hqq"
-)
+    return _OF_METHODS[method](settings) if method in _OF_METHODS else None
