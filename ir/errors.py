@@ -1,8 +1,22 @@
-"""Errors that are raised on purpose, one class per culprit."""
+"""Errors that are raised on purpose, one class per culprit, and the text of all others."""
 
 from __future__ import annotations
 
+import textwrap
+
 from ir.location import Located
+
+_LONGEST = 400  # characters of another's error within a message of ours
+
+
+def in_one_line(error: BaseException) -> str:
+    """The class and the text of a library's error, for a message of ours: "ValueError: no such key".
+
+    Lines and spaces in a row become one space each, a full stop at the end goes, and a text of more than 400 characters
+    ends in "…".
+    """
+    text = textwrap.shorten(f"{type(error).__name__}: {error}", _LONGEST, placeholder=" …")
+    return text.rstrip(".: ")
 
 
 class CompileError(Exception):

@@ -17,7 +17,7 @@ from ir.checkpoint.formats.recognized import other_names
 from ir.checkpoint.formats.sharded import rank_files, read_distributed, read_ranks
 from ir.checkpoint.layouts import weights_in
 from ir.checkpoint.tensors import Piece, Spread, Stored, contiguous
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 
 SAFETENSORS_DTYPES: Mapping[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -140,7 +140,7 @@ def _read_shards(index: Path) -> dict[str, Stored]:
     except OSError as e:
         raise SourceError(f"cannot read {index}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError) as e:
-        raise SourceError(f"cannot read {index}: {_AGAIN} ({type(e).__name__}: {e})") from e
+        raise SourceError(f"cannot read {index}: {_AGAIN} ({in_one_line(e)})") from e
     shards: dict[str, dict[str, Stored]] = {}
     for tensor, name in place.items():
         if name.endswith(".json"):

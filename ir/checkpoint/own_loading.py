@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from ir.checkpoint.names import stored_names
 from ir.checkpoint.rearranged import Rearranged
 from ir.checkpoint.tensors import Stored, Tensorlike
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 from ir.process.patching import PATCHING
 
 _LOAD_IT = "let `model` load the checkpoint itself, and name none beside it"
@@ -104,8 +104,7 @@ def _followed(
         found = {path: t.source for (path, _, _), t in _tensors(model) if isinstance(t, Rearranged)}
         made = [*_made(model)]
     except Exception as e:
-        why = " ".join(str(e).split())
-        return SourceError(f"{type(model).__name__}.load_state_dict cannot load {origin}: {why}")
+        return SourceError(f"{type(model).__name__}.load_state_dict cannot load {origin}: {in_one_line(e)}")
     finally:
         _put_back(model, before)
     if made:

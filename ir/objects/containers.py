@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from ir.errors import CaptureError
+from ir.errors import CaptureError, in_one_line
 
 
 class Opening(Enum):
@@ -114,7 +114,7 @@ def _register(cls: type, example: Any) -> None:
     except Exception as e:
         raise CaptureError(
             f"a {cls.__qualname__} among the arguments or results cannot be made again from what it holds "
-            f"({type(e).__name__}: {e}); use a plain {cls.__mro__[-2].__name__} or a dataclass in its place"
+            f"({in_one_line(e)}); use a plain {cls.__mro__[-2].__name__} or a dataclass in its place"
         ) from e
     pytree.register_pytree_node(cls, opened, closed, serialized_type_name=f"{cls.__module__}.{cls.__qualname__}")
 

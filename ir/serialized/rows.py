@@ -11,7 +11,7 @@ import sympy
 import torch
 from torch.utils._pytree import TreeSpec
 
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 from ir.graph import Graph, Program
 from ir.location import Frame, Where
 from ir.objects.named_classes import NamedClass, spec_again, spec_parts
@@ -147,7 +147,7 @@ class RowReader:
                 self.things.append(self._thing(kind, parts))
             return self.things[-1]
         except (LookupError, TypeError, ValueError, AttributeError) as e:
-            raise SourceError(f"its graph has what is not known here, or is damaged ({type(e).__name__}: {e})") from e
+            raise SourceError(f"its graph has what is not known here, or is damaged ({in_one_line(e)})") from e
 
     def _thing(self, kind: str, parts: Sequence[Any]) -> Any:
         match kind:

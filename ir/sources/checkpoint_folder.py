@@ -28,7 +28,7 @@ from ir.checkpoint.quantized.quantization import quantization_of, reading_settin
 from ir.checkpoint.tensors import Stored, Tensorlike
 from ir.checkpoint.ties import untie
 from ir.checkpoint.transformers import silenced
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 from ir.sources.examples.described_images import DESCRIPTIONS
 from ir.sources.examples.example_inputs import BATCH, ExampleInputs, make_example
 from ir.sources.folders import CONFIG, base_folder, model_folder
@@ -218,7 +218,7 @@ def _make_config(path: Path, plain: Mapping[str, Any], transformers: Any, readin
     try:
         return transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=remote)
     except Exception as e:
-        raise SourceError(f"{path}/config.json is no {plain.get('model_type')} configuration: {_short(e)}") from e
+        raise SourceError(f"{path}/config.json is no {plain.get('model_type')} configuration: {in_one_line(e)}") from e
 
 
 def _tokenizer(path: Path) -> Iterator[Path]:
@@ -241,7 +241,7 @@ def _generation_config(path: Path, transformers: Any) -> Any:
     try:
         return transformers.GenerationConfig.from_pretrained(path, local_files_only=True)
     except Exception as e:
-        raise SourceError(f"{path / _GENERATION} is no configuration of sampling: {_short(e)}") from e
+        raise SourceError(f"{path / _GENERATION} is no configuration of sampling: {in_one_line(e)}") from e
 
 
 # ---- the model
@@ -258,7 +258,7 @@ def _model_class(
         try:
             return dynamic.get_class_from_dynamic_module(own, path, local_files_only=True), ()
         except Exception as e:
-            raise SourceError(f"the code in {path} does not give {own.rpartition('.')[2]}: {_short(e)}") from e
+            raise SourceError(f"the code in {path} does not give {own.rpartition('.')[2]}: {in_one_line(e)}") from e
     if named is not None:
         if not hasattr(transformers, named):
             way_out = _UNTRUSTED if named in code else "a newer version may, or give a model file that makes it"
@@ -304,7 +304,7 @@ def _build(path: Path, cls: Any, config: Any, dtype: torch.dtype) -> nn.Module:
         with parameters_on_meta():
             model = cls._from_config(config, dtype=dtype)
     except Exception as e:
-        raise SourceError(f"{cls.__name__} cannot be built from {path}/config.json: {_short(e)}") from e
+        raise SourceError(f"{cls.__name__} cannot be built from {path}/config.json: {in_one_line(e)}") from e
     _keep_in_float32(model, dtype)
     return model.eval()
 
@@ -349,9 +349,3 @@ def _place(named: tuple[str, Tensorlike]) -> tuple[str, str]:
     name, tensor = named
     file = tensor.pieces[0].file if isinstance(tensor, Stored) else Path()
     return str(file), name if file.suffix == ".safetensors" else ""
-
-
-def _short(e: Exception) -> str:
-    """The first three lines of a library's error, in one."""
-    lines = [line.strip() for line in f"{type(e).__name__}: {e}".splitlines() if line.strip()]
-    return " ".join(lines[:3])

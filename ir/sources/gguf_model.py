@@ -6,7 +6,7 @@ from typing import Any
 
 from ir.checkpoint.formats.gguf.file import GgufFile
 from ir.checkpoint.formats.gguf.settings import take_settings
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 
 _NOTE = "GGUF: weights are dequantized while stages are written; k-quants do not stay packed"
 
@@ -28,9 +28,9 @@ def gguf_model(file: GgufFile, transformers: Any) -> tuple[Any, Any, tuple[str, 
     except SourceError:
         raise
     except Exception as e:
-        why = " ".join(f"{type(e).__name__}: {e}".split()).rstrip(".")
         raise SourceError(
-            f"{path} holds no decoder that transformers reads: {why}; give the checkpoint that it was made of"
+            f"{path} holds no decoder that transformers reads: {in_one_line(e)}; give the checkpoint that it "
+            "was made of"
         ) from e
     return config, decoders[type(config)], (_NOTE,)
 

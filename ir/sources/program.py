@@ -16,7 +16,7 @@ from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from ir.checkpoint.names import own_tensors
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 from ir.sources.source import Reading, Source
 from ir.sources.unpickled import check_expressions, import_containers, without_pickled_code
 
@@ -56,8 +56,7 @@ def _load(path: Path) -> ExportedProgram:
     except BadZipFile as e:
         raise SourceError(f"{path} is not what torch.export.save writes: {e}") from e
     except Exception as e:  # torch's readers raise all kinds for a file that is damaged, or of another version
-        lines = str(e).strip().splitlines() or [""]
-        raise SourceError(f"cannot read {path}: {type(e).__name__}: {lines[0]}") from e
+        raise SourceError(f"cannot read {path}: {in_one_line(e)}") from e
 
 
 def _by_position(

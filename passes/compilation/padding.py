@@ -18,6 +18,7 @@ import torch
 from ir.analysis.index_ranges import index_ranges
 from ir.analysis.interpret import interpret
 from ir.analysis.memory import stored_bytes
+from ir.errors import in_one_line
 from ir.graph import Graph, Value
 from ir.objects.signature import output_names
 from ir.text.units import format_bytes
@@ -121,8 +122,7 @@ class _Rows:
             with torch.random.fork_rng(devices=[]):
                 outputs = interpret(self.graph, [inputs[v.name] for v in self.graph.inputs], self.weights).outputs
         except Exception as e:
-            first, *_ = f"{type(e).__name__}: {e}".splitlines()
-            raise _Refused(f"the model fails for other lengths: {first}") from e
+            raise _Refused(f"the model fails for other lengths: {in_one_line(e)}") from e
         return dict(zip(output_names(self.graph.signature), outputs, strict=True))
 
 

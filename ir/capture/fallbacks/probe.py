@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry
 from ir.capture.fallbacks.made_up import made_up
 from ir.capture.sizes.dynamic import Marks
 from ir.capture.unregistered_state.restoring import as_they_were
-from ir.errors import CaptureError
+from ir.errors import CaptureError, in_one_line
 from ir.objects.signature import Tree, flatten
 from ir.sizes import TensorType
 
@@ -199,7 +199,7 @@ def _run(
         try:
             results = functional_call(module, weights, args, kwargs)
         except Exception as e:
-            raise _Fails(f"on made-up inputs it raises {type(e).__name__}: {e}") from e
+            raise _Fails(f"on made-up inputs it raises {in_one_line(e)}") from e
     if _versions(weights.values()) != buffers:
         raise ChangesBuffer("it changes a buffer")
     if _versions(made) != inputs:

@@ -26,6 +26,7 @@ from ir.capture.unregistered_state.snapshots import (
     outermost,
 )
 from ir.capture.unregistered_state.surroundings import MISSING, names_in_code
+from ir.errors import in_one_line
 from ir.objects.signature import call, flatten
 from ir.text.units import format_bytes
 
@@ -239,7 +240,7 @@ def _runs(
             try:
                 returned = deepcopy(list(map(_detached, flatten(call(model, example.parameters, arguments))[0])))
             except Exception as e:  # the code of a model may raise anything, and return what cannot be copied
-                raise _NotRun(f"run by itself it raises {type(e).__name__}: {e}".partition("\n")[0]) from e
+                raise _NotRun(f"run by itself it raises {in_one_line(e)}") from e
             runs.append(_Run.after(returned, model, buffers))
             if reset and (fresh := _copy(example.model)) is not None:
                 for place in ordered(reset):

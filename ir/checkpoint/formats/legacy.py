@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.serialization import MAGIC_NUMBER, StorageType  # type: ignore[attr-defined]
 
 from ir.checkpoint.formats.inert import InertUnpickler
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 
 _LEGACY = re.compile(
     rb"\x80[\x02-\x05](\x95\x0d\0{7})?\x8a\x0a" + re.escape(MAGIC_NUMBER.to_bytes(10, "little")), re.DOTALL
@@ -73,6 +73,7 @@ def read_legacy(file: Path, opened: BinaryIO) -> Any:
     except OSError:
         raise
     except Exception as e:  # an unpickler raises anything for bytes that are no pickle
-        why = f"{type(e).__name__}: {e}"
-        raise SourceError(f"cannot read {file}: it is damaged, or was not fetched whole; fetch it again ({why})") from e
+        raise SourceError(
+            f"cannot read {file}: it is damaged, or was not fetched whole; fetch it again ({in_one_line(e)})"
+        ) from e
     return held

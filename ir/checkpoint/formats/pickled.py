@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ir.checkpoint.formats.inert import Inert, InertUnpickler
 from ir.checkpoint.formats.legacy import is_legacy, read_legacy
 from ir.checkpoint.tensors import Change, Stored
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,9 @@ def _refusing_damage(file: Path) -> Iterator[None]:
     except (SourceError, OSError):
         raise
     except Exception as e:
-        first = (str(e).splitlines() or [type(e).__name__])[0]
-        raise SourceError(f"cannot read {file}: it is damaged ({first}); save its state dict as .safetensors") from e
+        raise SourceError(
+            f"cannot read {file}: it is damaged ({in_one_line(e)}); save its state dict as .safetensors"
+        ) from e
 
 
 def _has_arrays(table: dict[Any, Any], around: tuple[int, ...] = ()) -> bool:

@@ -22,7 +22,7 @@ from ir.checkpoint.formats.pickled import (
     unpickled,
 )
 from ir.checkpoint.tensors import Piece, Stored
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 
 METADATA = ".metadata"
 _RANK = re.compile(r"(.*?rank[_-]?)(\d+)(\D*)")
@@ -60,7 +60,7 @@ def _metadata(file: Path) -> Inert:
     except OSError as e:
         raise SourceError(f"cannot read {file}: {e.strerror}") from e
     except Exception as e:  # an unpickler raises anything for bytes that are no pickle
-        raise SourceError(f"cannot read {file}: it is damaged ({type(e).__name__}: {e})") from e
+        raise SourceError(f"cannot read {file}: it is damaged ({in_one_line(e)})") from e
     if not isinstance(found, Inert):
         raise SourceError(f"cannot read {file}: it is not what torch.distributed.checkpoint writes")
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ir.checkpoint.quantized.scheme import Scheme
 from ir.checkpoint.tensors import Tensorlike
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 
 Sources = Mapping[str, Tensorlike]
 """The stored tensors of one weight by what they are, unread."""
@@ -55,9 +55,9 @@ def reading_weight(name: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as e:
-        why = f"{type(e).__name__}: {e}".splitlines()[0]
         raise SourceError(
-            f"{name} is not stored as its quantization has it ({why}); fetch the files again, or save the model anew"
+            f"{name} is not stored as its quantization has it ({in_one_line(e)}); fetch the files again, or save the "
+            "model anew"
         ) from e
 
 

@@ -22,7 +22,7 @@ from ir.checkpoint.quantized.libraries.scaled_codes import MethodSettings
 from ir.checkpoint.quantized.libraries.torchao import SAID_BY_HEADER
 from ir.checkpoint.quantized.transposed import Transposed, lies_across
 from ir.checkpoint.tensors import Held, Stored, Tensorlike
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 
 _OF_ACTIVATIONS = (
     ".input_scale",
@@ -110,7 +110,7 @@ def reading_settings(method: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError, AttributeError, LookupError) as e:
         raise SourceError(
-            f"the settings of {method} are not as it writes them ({type(e).__name__}: {e}); fetch config.json again, "
+            f"the settings of {method} are not as it writes them ({in_one_line(e)}); fetch config.json again, "
             "or save the model anew"
         ) from e
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ir.decoding import MediaPlaces
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 
 
 def positions_of_prompt(model: Any, ids: Tensor, inputs: Mapping[str, Tensor]) -> Tensor | None:
@@ -25,7 +25,7 @@ def positions_of_prompt(model: Any, ids: Tensor, inputs: Mapping[str, Tensor]) -
         with unchanged(model), torch.no_grad():
             found = prepare(ids, {"attention_mask": torch.ones_like(ids), **inputs})
     except Exception as e:  # of the model's own code
-        raise SourceError(f"positions of its prompts are not known ({type(e).__name__}: {e})") from e
+        raise SourceError(f"positions of its prompts are not known ({in_one_line(e)})") from e
     return None if bool((found == torch.arange(ids.shape[1])).all()) else found.long()
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ir.decoding import Decoding, Together
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, generates_by_logits, random_weights, uncached
 from ir.sources.decoder.caches.kept import KeptLayer, add_pools, kept_layers
 from ir.sources.decoder.media import Media, MediaAgreement
@@ -141,7 +141,7 @@ def _first_that_agrees(
         try:
             difference = agreement.difference(weights, whole)
         except Exception as e:  # of the model's own code, which has other ideas of a cache
-            found.append(f"its code fails ({type(e).__name__}: {e})".splitlines()[0])
+            found.append(f"its code fails ({in_one_line(e)})")
             continue
         if difference <= AGREES_WITHIN:
             limit = _LIMITS[kind.together]
@@ -169,7 +169,7 @@ def _against_media(made: MadeStep, pools: Mapping[str, torch.Tensor], checked: A
     try:
         difference = compared.difference(checked, random_weights(checked))
     except Exception as e:  # of the model's own code
-        return f"its code fails ({type(e).__name__}: {e})".splitlines()[0]
+        return f"its code fails ({in_one_line(e)})"
     return f"its logits differ by {difference:.1%} from those without a cache" if difference > AGREES_WITHIN else ""
 
 

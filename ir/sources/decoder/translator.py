@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ir.decoding import Decoding, Together
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, Whole, random_weights, uncached
 from ir.sources.decoder.caches.kept import KeptLayer, Pool, added, cache_after, kept_by
 from ir.sources.decoder.step import MadeStep, as_step
@@ -61,7 +61,7 @@ def translator_step(model: Any, checked: Any, max_length: int | None, page: int 
         try:
             difference = agreement.difference(weights, _masked(uncached(checked, weights)))
         except Exception as e:  # of the model's own code, which has other ideas of a cache
-            found.append(f"its code fails ({type(e).__name__}: {e})".splitlines()[0])
+            found.append(f"its code fails ({in_one_line(e)})")
             continue
         if difference <= AGREES_WITHIN:
             return _made(model, own, cross[0], replace(terms, together=kind), states, example)

@@ -16,7 +16,7 @@ from torch import nn
 from ir.capture.sizes.dynamic import DynamicShapes
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.formats.json_text import parsed_json
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 from ir.sources.meta import lost_values, moved_to_meta, parameters_on_meta
 from ir.sources.source import Reading, Source, opened
 
@@ -55,8 +55,7 @@ class LibraryFolder:
                 "`checkpoint`"
             ) from e
         except Exception as e:
-            why = f"{type(e).__name__}: {e}".splitlines()[0]
-            raise SourceError(f"{self.library} makes no model of {self.path}: {why}") from e
+            raise SourceError(f"{self.library} makes no model of {self.path}: {in_one_line(e)}") from e
         weights: Mapping[str, Any] = {}
         if checkpoint is not None:
             weights = checkpoint.for_model(model).held_by(model, reading.keep_quantized)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 
 SUFFIX = ".gguf"
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")  # as llama.cpp names them
@@ -37,7 +37,7 @@ class GgufFile:
         try:
             readers = [library.GGUFReader(part) for part in parts]
         except Exception as e:  # of the library
-            raise SourceError(f"cannot read {path}: {type(e).__name__}: {e}; fetch it again") from e
+            raise SourceError(f"cannot read {path}: {in_one_line(e)}; fetch it again") from e
         entries = {entry.name: entry for reader in readers for entry in reader.tensors}
         return cls(parts[0], library, readers[0].fields, entries)
 

@@ -17,7 +17,7 @@ from ir.checkpoint.formats.gguf.file import GgufFile
 from ir.checkpoint.formats.gguf.layers import FalconProcessor, JoinedExperts, TurnedExperts
 from ir.checkpoint.formats.gguf.settings import OF_ROTATIONS
 from ir.checkpoint.tensors import BLOCK_ELEMENTS, Tensorlike
-from ir.errors import SourceError
+from ir.errors import SourceError, in_one_line
 from ir.text.names import listed_names
 
 CONVERT = (
@@ -103,7 +103,7 @@ def gguf_tensors(file: GgufFile, model: nn.Module) -> dict[str, Tensorlike]:
         processor = processors.get(file.architecture, transformers.TensorProcessor)(config.to_dict())
         names = transformers.get_gguf_hf_weights_map(model, processor, file.architecture)
     except Exception as e:  # of the libraries
-        raise SourceError(f"cannot read {file.path}: {type(e).__name__}: {e}") from e
+        raise SourceError(f"cannot read {file.path}: {in_one_line(e)}") from e
     if type(processor).__name__ not in (*_KEEPING, *_OF_EXPERTS, *_WHOLE):
         raise SourceError(f"{file.path} is of {file.architecture}, whose tensors lie otherwise in GGUF: {CONVERT}")
     _require_read(file)

@@ -195,7 +195,7 @@ def test_a_buffer_that_is_made_of_no_weight_stays(tmp_path: Path) -> None:
         (Keeping, "how Keeping loads .*c.pt cannot be followed, as it makes sums of that, which no state dict has: "),
         (Copying, "how Copying loads weight, bias cannot be followed, as it copies values: let `model` load"),
         (Counting, r"Counting has state of its own in checkpoints \(`set_extra_state`\), which is not read"),
-        (Failing, r"Failing.load_state_dict cannot load .*c.pt: 'version'"),
+        (Failing, r"Failing.load_state_dict cannot load .*c.pt: KeyError: 'version'"),
     ],
 )
 def test_code_that_cannot_be_followed(made: type[nn.Module], message: str, tmp_path: Path) -> None:

@@ -319,9 +319,13 @@ def test_a_tensor_of_another_class_is_named(parts: dict[str, Any], tmp_path: Pat
 @pytest.mark.parametrize(
     ("member", "damage", "message"),
     [
-        ("c/data/0", lambda data: data[:-2], r"damaged \(a storage of 60 bytes in 58\)"),
-        ("c/data.pkl", lambda data: data.replace(b"storage", b"st\0rage"), r"damaged \(Unknown typename"),
-        ("c/data.pkl", lambda data: data.replace(b"cpu", b"\xffpu"), r"damaged \('utf-8' codec can't decode byte 0xff"),
+        ("c/data/0", lambda data: data[:-2], r"damaged \(ValueError: a storage of 60 bytes in 58\)"),
+        ("c/data.pkl", lambda data: data.replace(b"storage", b"st\0rage"), r"damaged \(\w+: Unknown typename"),
+        (
+            "c/data.pkl",
+            lambda data: data.replace(b"cpu", b"\xffpu"),
+            r"damaged \(UnicodeDecodeError: 'utf-8' codec can't",
+        ),
     ],
 )
 def test_an_archive_that_is_damaged(
