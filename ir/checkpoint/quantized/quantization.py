@@ -17,7 +17,7 @@ from ir.checkpoint.formats.json_text import parsed_json
 from ir.checkpoint.names import renamed_for
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.groups import GroupedWeight, grouped, reading_weight
-from ir.checkpoint.quantized.libraries.kinds import KNOWN, kinds_of
+from ir.checkpoint.quantized.libraries.methods import KNOWN, QUANTIZATION_METHODS
 from ir.checkpoint.quantized.libraries.scaled_codes import MethodSettings
 from ir.checkpoint.quantized.libraries.torchao import SAID_BY_HEADER
 from ir.checkpoint.quantized.transposed import Transposed, lies_across
@@ -41,9 +41,6 @@ _OF_ACTIVATIONS = (
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz)
 """The dtypes of codes that are numbers, but for a scale."""
 
-_REPLACING = ("auto-round", "awq", "bitsandbytes", "gptq")
-"""The methods that put linear layers of their own in the place of those whose weights lie across."""
-
 
 @dataclass(frozen=True)
 class Quantization:
@@ -57,13 +54,13 @@ class Quantization:
 
         Raises SourceError that names the method, or the form of it, that is not read.
         """
-        with reading_settings(self.method):
-            kinds = kinds_of(self.method, self.settings)
-        if kinds is None:
+        if self.method not in QUANTIZATION_METHODS:
             raise SourceError(
                 f"weights quantized by {self.method} are not read, those of {KNOWN} are; "
                 "save the model dequantized, or plan without its weights: --weights none"
             )
+        with reading_settings(self.method):
+            kinds = QUANTIZATION_METHODS[self.method].kinds(self.settings)
         said = _said_by_headers(tensors) if self.method == "torchao" else {}
         return list(grouped({**tensors, **said}, kinds))
 
@@ -89,7 +86,7 @@ class Quantization:
         for name, weight in found.items():
             with reading_weight(name):
                 assert weight.shape is not None  # the formula is run without values
-        for stored, name in renamed_for(layers, found).items() if self.method in _REPLACING else ():
+        for stored, name in renamed_for(layers, found).items() if QUANTIZATION_METHODS[self.method].own_layers else ():
             if name in layers and lies_across(layers[name]):
                 found[stored] = replace(found[stored], scheme=Transposed(found[stored].scheme))
         return rest | found

@@ -7,6 +7,7 @@ import torch
 from ir.checkpoint.formats.json_text import parsed_json
 from ir.checkpoint.quantized.four_bit_floats import BitsAndBytes4Bit, BitsAndBytes8Bit
 from ir.checkpoint.quantized.groups import Sources, Suffixes
+from ir.checkpoint.quantized.libraries.layouts import StoredLayout, StoredTensors
 from ir.checkpoint.quantized.libraries.scaled_codes import Kinds, MethodSettings
 from ir.checkpoint.quantized.scheme import Scheme
 from ir.errors import SourceError
@@ -45,3 +46,23 @@ def _four_bit(parts: Sources) -> tuple[Scheme, Sources]:
         offset=float(state.get("nested_offset", 0.0)),
     )
     return scheme, {name: part for name, part in parts.items() if name != "state"}
+
+
+def bitsandbytes_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout | None:
+    """The stored tensors of a weight; None where blocks of 64 do not divide it."""
+    rows, columns = weight.shape[-2:]
+    if not settings.get("load_in_4bit"):
+        return BitsAndBytes8Bit(), {"codes": ((rows, columns), torch.int8), "scale": ((rows,), torch.float32)}
+    if rows * columns % 64:
+        return None
+    nested, blocks = bool(settings.get("bnb_4bit_use_double_quant")), rows * columns // 64
+    coarse: StoredTensors = {
+        "nested_absmax": ((-(-blocks // 256),), torch.float32),
+        "nested_table": ((256,), torch.float32),
+    }
+    return BitsAndBytes4Bit((rows, columns), weight.dtype, 64, 256 if nested else 0), {
+        "codes": ((rows * columns // 2, 1), torch.uint8),
+        "absmax": ((blocks,), torch.uint8 if nested else torch.float32),
+        "table": ((16,), torch.float32),
+        **(coarse if nested else {}),
+    }

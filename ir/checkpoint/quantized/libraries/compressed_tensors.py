@@ -10,6 +10,7 @@ import torch
 
 from ir.checkpoint.quantized.four_bit_floats import Fp4
 from ir.checkpoint.quantized.groups import Sources, Suffixes
+from ir.checkpoint.quantized.libraries.layouts import StoredLayout, StoredTensors, fp4_layout, scaled_layout
 from ir.checkpoint.quantized.libraries.packed_numbers import bits_that_fit, groups_of_columns
 from ir.checkpoint.quantized.libraries.scaled_codes import SCALE, Kinds, MethodSettings, block_size, codes_in_blocks
 from ir.checkpoint.quantized.packed import PackedRows
@@ -74,3 +75,27 @@ def _packed(parts: Sources, named: int = 4) -> tuple[Scheme, Sources]:
         groups_of_columns(parts, parts["scale"].shape[-1])
         tensors["g_idx"] = parts["g_idx"]
     return PackedRows(bits, columns), tensors
+
+
+def compressed_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout | None:
+    """The stored tensors of a weight, as the first group of settings has them; None where these do not fit it."""
+    group: Any = next(iter((settings.get("config_groups") or {}).values()), None) or {}
+    weights, form = group.get("weights") or {}, str(group.get("format") or settings.get("format"))
+    bits, size = int(weights.get("num_bits", 8)), int(weights.get("group_size") or 0)
+    if form.endswith("fp4-pack-quantized"):
+        return fp4_layout(weight, size or 16, torch.float8_e4m3fn if "nv" in form else torch.uint8)
+    rows, columns = weight.shape[-2:]
+    groups = columns // size if size > 0 else 1
+    if form != "pack-quantized":
+        by_channel = weights.get("strategy") != "tensor"
+        codes = torch.int8 if weights.get("type") == "int" else torch.float8_e4m3fn
+        return scaled_layout(weight, codes, (rows, groups) if by_channel else (), weight.dtype, wide=False)
+    if not 2 <= bits <= 8 or columns % groups or columns * bits % 32:
+        return None
+    symmetric = weights.get("symmetric", True)
+    zeros: StoredTensors = {} if symmetric else {"zeros": ((-(-rows * bits // 32), groups), torch.int32)}
+    tensors: StoredTensors = {
+        "codes": ((rows, columns * bits // 32), torch.int32),
+        "scale": ((rows, groups), weight.dtype),
+    }
+    return PackedRows(bits, columns), tensors | zeros

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
+
 from ir.checkpoint.quantized.groups import Suffixes
+from ir.checkpoint.quantized.libraries.layouts import StoredLayout, scaled_layout
 from ir.checkpoint.quantized.libraries.scaled_codes import (
     Kinds,
     MethodSettings,
@@ -12,22 +15,32 @@ from ir.checkpoint.quantized.libraries.scaled_codes import (
     codes_in_blocks,
     scaled_codes,
 )
+from ir.checkpoint.quantized.scaled import Scaled
 
 _SCALE_INV = Suffixes("_scale_inv", "", {"codes": "", "scale": "_scale_inv"})
 
 _SHORT_SCALE = Suffixes(".scale", ".weight", {"codes": ".weight", "scale": ".scale"})
 
 
-def fine_grained_block(settings: MethodSettings) -> tuple[int, int] | None:
+def _block(settings: MethodSettings) -> tuple[int, int] | None:
     """The rows and columns of fp8's blocks: 128 where the settings name none, as in transformers; None for null."""
     return block_size(settings.get("weight_block_size", (128, 128)))
 
 
 def fp8_kinds(settings: MethodSettings) -> Kinds:
     """The kinds of transformers' fp8."""
-    block = fine_grained_block(settings)
+    block = _block(settings)
     if block is None or "weight_block_size" in settings:
         scaled = partial(scaled_codes, block=block)
     else:
         scaled = partial(codes_in_blocks, [block], wide=True)
     return {_SCALE_INV: scaled, _SHORT_SCALE: scaled}
+
+
+def fp8_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout:
+    """The stored tensors of a weight: codes, and a scale a block or a single one."""
+    block, (rows, columns) = _block(settings), weight.shape[-2:]
+    if block is None:
+        return scaled_layout(weight, torch.float8_e4m3fn)
+    _, tensors = scaled_layout(weight, torch.float8_e4m3fn, (-(-rows // block[0]), -(-columns // block[1])))
+    return Scaled(block), tensors

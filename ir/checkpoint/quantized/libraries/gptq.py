@@ -7,6 +7,7 @@ from functools import partial
 import torch
 
 from ir.checkpoint.quantized.groups import Sources, Suffixes
+from ir.checkpoint.quantized.libraries.layouts import StoredLayout, StoredTensors, group_count
 from ir.checkpoint.quantized.libraries.packed_numbers import bits_that_fit, groups_of_columns
 from ir.checkpoint.quantized.libraries.scaled_codes import Kinds, MethodSettings
 from ir.checkpoint.quantized.packed import Awq, Gptq
@@ -69,7 +70,7 @@ def _awq_weight(parts: Sources) -> tuple[Scheme, Sources]:
     return Awq(), {name: part for name, part in parts.items() if name != "g_idx"}
 
 
-def auto_round_layout(settings: MethodSettings) -> tuple[str, MethodSettings]:
+def _packed_as(settings: MethodSettings) -> tuple[str, MethodSettings]:
     """The method in whose layout AutoRound packs weights, gptq or awq, and the settings that mean the same there.
 
     Raises SourceError for other layouts.
@@ -89,5 +90,39 @@ def auto_round_layout(settings: MethodSettings) -> tuple[str, MethodSettings]:
 
 def auto_round_kinds(settings: MethodSettings) -> Kinds:
     """The kinds of AutoRound: those of the method in whose layout it packs weights."""
-    method, same = auto_round_layout(settings)
+    method, same = _packed_as(settings)
     return awq_kinds(same) if method == "awq" else gptq_kinds(same)
+
+
+def gptq_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout | None:
+    """The stored tensors of a weight in GPTQ; None where bits or groups do not fit."""
+    rows, columns = weight.shape[-2:]
+    bits, groups = int(settings.get("bits", 4)), group_count(settings, columns)
+    if not 2 <= bits <= 8 or rows * bits % 32 or columns * bits % 32 or not groups:
+        return None
+    order: StoredTensors = {"g_idx": ((columns,), torch.int32)} if settings.get("desc_act") else {}
+    return Gptq(bits), {
+        "codes": ((columns * bits // 32, rows), torch.int32),
+        "zeros": ((groups, rows * bits // 32), torch.int32),
+        "scale": ((groups, rows), torch.float16),
+        **order,
+    }
+
+
+def awq_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout | None:
+    """The stored tensors of a weight in AWQ; None where words or groups do not fit."""
+    rows, columns = weight.shape[-2:]
+    groups = group_count(settings, columns)
+    if rows % 8 or not groups:
+        return None
+    return Awq(), {
+        "codes": ((columns, rows // 8), torch.int32),
+        "zeros": ((groups, rows // 8), torch.int32),
+        "scale": ((groups, rows), torch.float16),
+    }
+
+
+def auto_round_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout | None:
+    """The stored tensors of a weight of AutoRound."""
+    method, same = _packed_as(settings)
+    return awq_layout(same, weight) if method == "awq" else gptq_layout(same, weight)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
 from ir.checkpoint.quantized.groups import Sources, Suffixes
+from ir.checkpoint.quantized.libraries.layouts import StoredLayout
 from ir.checkpoint.quantized.libraries.scaled_codes import Kinds, MethodSettings
 from ir.checkpoint.quantized.packed import Hqq
 from ir.checkpoint.quantized.scheme import Scheme
@@ -66,3 +71,17 @@ def _of_codes_alone(_: Sources) -> tuple[Scheme, Sources]:
 
 def _number(tensor: Tensorlike) -> int:
     return int(tensor.read(tensor.dtype).item())
+
+
+def hqq_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout | None:
+    """The stored tensors of a weight; None where its groups do not fill bytes."""
+    said: Any = (settings.get("quant_config") or {}).get("weight_quant_params") or {}
+    (rows, columns), bits, size = weight.shape[-2:], said.get("nbits"), said.get("group_size")
+    count = rows * columns
+    if bits not in (1, 2, 4, 8) or not size or count % size or (count // size * bits) % 8 or size * bits % 8:
+        return None
+    groups = count // size
+    across = said.get("axis", 1) == 0  # groups are columns
+    codes = (size * bits // 8, groups) if across else (groups * bits // 8, size)
+    scale = ((1, groups) if across else (groups, 1)), weight.dtype
+    return Hqq(bits, (rows, columns)), {"codes": (codes, torch.uint8), "scale": scale, "zeros": scale}

@@ -5,6 +5,13 @@ from __future__ import annotations
 import torch
 
 from ir.checkpoint.quantized.groups import Sources, Suffixes
+from ir.checkpoint.quantized.libraries.layouts import (
+    StoredLayout,
+    StoredTensors,
+    fp4_layout,
+    group_count,
+    scaled_layout,
+)
 from ir.checkpoint.quantized.libraries.scaled_codes import SCALE, Kinds, MethodSettings, scaled_codes, smoothed_scheme
 from ir.checkpoint.quantized.packed import ModelOptInt4
 from ir.checkpoint.quantized.scheme import Scheme
@@ -57,3 +64,22 @@ def _of_layer(parts: Sources) -> tuple[Scheme, Sources]:
     two_to_a_byte = parts["codes"].dtype == torch.uint8 and parts["scale"].dtype.itemsize > 1
     scheme: Scheme = ModelOptInt4() if two_to_a_byte else scaled_codes(parts)[0]
     return smoothed_scheme(scheme, parts)
+
+
+def modelopt_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout | None:
+    """The stored tensors of a weight; None where the cache alone is quantized, or its groups do not fit."""
+    if settings.get("quant_algo") is None:
+        return None
+    algorithm, (rows, columns) = str(settings["quant_algo"]), weight.shape[-2:]
+    if "NVFP4" in algorithm:
+        return fp4_layout(weight, int(settings.get("group_size") or 16), torch.float8_e4m3fn)
+    if "MXFP4" in algorithm:
+        return fp4_layout(weight, 32, torch.uint8)
+    if algorithm in ("W4A16_AWQ", "W4A8_AWQ"):
+        groups = group_count(settings, columns)
+        whole: StoredTensors = {"global_scale": ((), torch.float32)} if algorithm == "W4A8_AWQ" else {}
+        codes: StoredTensors = {"codes": ((rows // 2, columns), torch.uint8), "scale": ((rows, groups), weight.dtype)}
+        return (ModelOptInt4(), codes | whole) if groups and rows % 2 == 0 else None
+    if algorithm.startswith("W8"):
+        return scaled_layout(weight, torch.int8, (rows, 1))
+    return scaled_layout(weight, torch.float8_e4m3fn)

@@ -10,6 +10,8 @@ import torch
 
 from ir.checkpoint.quantized.four_bit_floats import Fp4
 from ir.checkpoint.quantized.groups import Sources
+from ir.checkpoint.quantized.libraries.gptq import awq_layout
+from ir.checkpoint.quantized.libraries.layouts import StoredLayout, fp4_layout, scaled_layout
 from ir.checkpoint.quantized.libraries.scaled_codes import SCALE, Kinds, MethodSettings, scaled_codes
 from ir.checkpoint.quantized.packed import Awq
 from ir.checkpoint.quantized.scheme import Scheme
@@ -73,3 +75,18 @@ def _of_layer(signed: bool, parts: Sources) -> tuple[Scheme, Sources]:
     if parts["codes"].dtype == torch.uint8:
         return Fp4(), {name: part for name, part in parts.items() if name != "zeros"}
     return scaled_codes(parts)
+
+
+def quark_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout | None:
+    """The stored tensors of a weight, as the settings of all layers have them; None where these do not fit it."""
+    spec: Any = (settings.get("global_quant_config") or {}).get("weight")
+    kind = spec.get("dtype") if isinstance(spec, Mapping) else None
+    if kind == "fp4":
+        return fp4_layout(weight, int(spec.get("group_size") or 32), torch.uint8)
+    if kind in _FOUR_BITS:
+        layout = awq_layout({"group_size": spec.get("group_size")}, weight)
+        return layout and (Awq(kind == "int4"), layout[1])
+    if kind not in ("fp8_e4m3", "int8"):
+        return None
+    codes = torch.float8_e4m3fn if kind == "fp8_e4m3" else torch.int8
+    return scaled_layout(weight, codes, weight.shape[-2:-1] if spec.get("qscheme") == "per_channel" else ())

@@ -10,6 +10,7 @@ import torch
 from ir.checkpoint.formats.json_text import parsed_json
 from ir.checkpoint.quantized.four_bit_floats import Fp4
 from ir.checkpoint.quantized.groups import Sources, Suffixes
+from ir.checkpoint.quantized.libraries.layouts import StoredLayout, scaled_layout
 from ir.checkpoint.quantized.libraries.scaled_codes import Kinds, MethodSettings, smoothed_scheme
 from ir.checkpoint.quantized.packed import TorchaoInt4, TorchaoTiles
 from ir.checkpoint.quantized.scaled import Scaled, Swizzled
@@ -108,3 +109,15 @@ def _for_one_kernel(parts: Sources) -> tuple[Scheme, Sources]:
         "torchao's int4 weights that are shuffled for one kernel are not read; save the model with "
         'Int4WeightOnlyConfig(int4_packing_format="plain")'
     )
+
+
+def torchao_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout:
+    """The stored tensors of a weight: of 4 bits with zeros, else of 8 with a scale a row."""
+    kinds: Any = settings.get("quant_type")
+    kind = (kinds.get("default") if isinstance(kinds, dict) else None) or {}
+    rows, columns = weight.shape[-2:]
+    if "Int4" not in str(kind.get("_type")):
+        return scaled_layout(weight, torch.int8, (rows, 1), weight.dtype)
+    groups = -(-columns // int((kind.get("_data") or {}).get("group_size", 128)))
+    scale = (groups, rows), weight.dtype
+    return TorchaoInt4(), {"codes": ((rows, columns // 2), torch.int8), "scale": scale, "zeros": scale}

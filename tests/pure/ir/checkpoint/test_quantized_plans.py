@@ -68,6 +68,16 @@ SETTINGS: Mapping[str, tuple[str, dict[str, object], Stored]] = {  # for a weigh
         {"": (WORD, (8, 48)), "_zeros": (WORD, (2, 6)), "_scale": (HALF, (2, 48)), "_g_idx": (WORD, (64,))},
     ),
     "awq": ("awq", {"group_size": 64}, {"": (WORD, (64, 6)), "_zeros": (WORD, (1, 6)), "_scale": (HALF, (1, 48))}),
+    "awq of autoround": (
+        "auto-round",
+        {"packing_format": "auto_round:auto_awq", "bits": 4, "group_size": 64},
+        {"": (WORD, (64, 6)), "_zeros": (WORD, (1, 6)), "_scale": (HALF, (1, 48))},
+    ),
+    "gptq of autoround": (
+        "auto-round",
+        {"packing_format": "auto_round:auto_gptq", "bits": 8, "group_size": 32},
+        {"": (WORD, (16, 48)), "_zeros": (WORD, (2, 12)), "_scale": (HALF, (2, 48))},
+    ),
     "int4": (
         "torchao",
         {"quant_type": {"default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 32}}}},
@@ -132,6 +142,13 @@ def test_experts_alone_are_mxfp4() -> None:
     model = made()
     assert hold_planned(model, "mxfp4", {}) == 1
     assert held(model, "experts.up") == {"": (BYTE, (3, 64, 1, 16)), "_scale": (BYTE, (3, 64, 1))}
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "auto-round"])
+def test_what_makes_logits_is_left_out_where_others_are(method: str) -> None:
+    model = made()
+    hold_planned(model, method, {"group_size": 16, "modules_to_not_convert": ["layer"]})
+    assert held(model, "layer.weight") == held(model, "lm_head.weight") == {"": (FLOAT, (48, 64))}
 
 
 @pytest.mark.parametrize("key", ["layer", "lay*", "re:^layer$"])
