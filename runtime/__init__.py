@@ -1,27 +1,29 @@
 """Artifact folder -> a running pipeline.
 
-    errors        one exception class per culprit
-    pipeline      Pipeline: load, call, stream, trace, close
-    run           the command line that runs an artifact once
-    serve         the command line that answers requests
-    package       the command line that writes what another server needs
-    flags         flags of `run`, and those of all command lines that run an artifact
-    options       checks of a pipeline's options
-    awake_clock   seconds of silence, without those in which this process was stopped
-    output_files  whether files can be written, and what they would replace
-    command_line  loading and exit statuses, which those command lines have in common
-    manifest/     the index of an artifact folder
-    device/       devices of this host, streams, copies, clocks, torch's settings
-    stage/        one stage with its weights on a device
-    call/         arguments <-> tensors and sizes
-    engine/       the stages of one process, on threads
-    distributed/  the processes of a job
-    processes/    the processes that this one starts, one for each device
-    generation/   texts that a decoder continues, many at once
-    serving/      requests over HTTP, and the engine's process
-    trace/        what ran in each stage and when
-    check/        whether an artifact folder is whole
-    measure/      the command line that measures a host, for a cluster file
+    errors          one exception class per culprit
+    pipeline        Pipeline: load, call, stream, trace, close
+    running_stages  its stages: on threads of this process, in processes that it started, or in a job
+    run             the command line that runs an artifact once
+    serve           the command line that answers requests
+    package         the command line that writes what another server needs
+    flags           flags of `run`, and those of all command lines that run an artifact
+    options         checks of a pipeline's options
+    caller          warnings at the line of the user's code that called
+    awake_clock     seconds of silence, without those in which this process was stopped
+    output_files    whether files can be written, and what they would replace
+    command_line    loading and exit statuses, which those command lines have in common
+    manifest/       the index of an artifact folder
+    device/         devices of this host, streams, copies, clocks, torch's settings
+    stage/          one stage with its weights on a device
+    call/           arguments <-> tensors and sizes
+    engine/         the stages of one process, on threads
+    distributed/    the processes of a job
+    processes/      the processes that this one starts, one for each device
+    generation/     texts that a decoder continues, many at once
+    serving/        requests over HTTP, and the engine's process
+    trace/          what ran in each stage and when
+    check/          whether an artifact folder is whole
+    measure/        the command line that measures a host, for a cluster file
 
 The entry points are imported when they are asked for: torch takes seconds, for which a command line must not wait.
 """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -12,15 +12,13 @@ from typing import Any
 
 import torch
 
-from runtime.call.programs import BatchParts, Programs
+from runtime.call.programs import BatchParts
 from runtime.call.untouched import Untouched
-from runtime.device.placement import place_stages, places_text
-from runtime.device.settings import warn_of_autocast, warn_of_other_settings
-from runtime.distributed.bootstrap import TIMEOUT, start
+from runtime.device.placement import places_text
+from runtime.device.settings import warn_of_autocast
+from runtime.distributed.bootstrap import TIMEOUT
 from runtime.distributed.job_address import JobAddress
-from runtime.distributed.monitor import Monitor
 from runtime.engine.collector import Finish
-from runtime.engine.engine import Engine
 from runtime.engine.in_flight import each_submitted, results_in_order
 from runtime.engine.message import Reset, Values
 from runtime.errors import demand
@@ -28,11 +26,8 @@ from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
 from runtime.generation.generator import CLOSED
 from runtime.generation.stages import GeneratingStages, StepSubmission
-from runtime.manifest.manifest import Manifest
 from runtime.options import PREFILL_SHARE, check_ways, checked_folder, is_count
-from runtime.processes.choice import processes_of
-from runtime.processes.owner import HostBetween, StageProcesses, job_of
-from runtime.stage.loader import load_stages
+from runtime.running_stages import RunningStages
 from runtime.stage.recurring_shapes import RECURS
 from runtime.stage.speed import Speed
 from runtime.trace import perfetto
@@ -57,28 +52,14 @@ class Pipeline:
     """
 
     def __init__(
-        self,
-        manifest: Manifest,
-        devices: Sequence[torch.device],
-        engine: Engine,
-        monitor: Monitor | None = None,
-        folder: Path = Path(),
-        processes: StageProcesses | None = None,
-        outputs_stay: bool = False,
-        prefill_share: float = PREFILL_SHARE,
-        programs: Programs | None = None,
+        self, stages: RunningStages, folder: Path, outputs_stay: bool = False, prefill_share: float = PREFILL_SHARE
     ) -> None:
-        """Most callers want `Pipeline.load` or `Pipeline.distributed`.  `devices`: that of each stage.
-
-        `programs`: those of the manifest, if it was parsed before.
-        """
-        self.manifest = manifest
-        self.devices = tuple(devices)
+        """Most callers want `Pipeline.load` or `Pipeline.distributed`."""
+        self.manifest = stages.manifest
+        self.devices = stages.devices
         self.folder = folder
-        self._programs = programs or Programs.parse(manifest)
-        self._engine = engine
-        self._monitor = monitor
-        self._processes = processes
+        self._stages = stages
+        self._programs = stages.programs
         self._outputs_stay = outputs_stay
         self._prefill_share = prefill_share
         self._generation: TextGeneration | None = None
@@ -130,20 +111,16 @@ class Pipeline:
         switches = {"strict": strict, "compile": compile, "cuda_graphs": cuda_graphs or False}
         folder = checked_folder(folder, timeout, tokens, **switches)
         check_ways(processes, outputs, prefill_share)
-        manifest = Manifest.read(folder).with_room_for(tokens or 0)
-        warn_of_other_settings(manifest.settings)
-        placed = place_stages([stage.device for stage in manifest.stages], devices)
-        stay = outputs == "stay"
-        pipeline = partial(cls, manifest, placed, folder=folder, outputs_stay=stay, prefill_share=prefill_share)
-        if numbers := processes_of(manifest, placed, processes):
-            job = job_of(folder, numbers, placed, Speed(compile, cuda_graphs), timeout, tokens or 0)
-            with suppress(HostBetween):
-                owned = StageProcesses(job, manifest, strict, direct=processes is None)
-                return _over_processes(owned, manifest, pipeline)
-        of_texts = bool(manifest.generation.page)  # whose steps are padded to few shapes
-        speed = Speed(compile, cuda_graphs if of_texts else bool(cuda_graphs)).of_artifact(folder, manifest)
-        stages = load_stages(folder, manifest, placed, strict=strict, speed=speed, checked=bool(numbers))
-        return pipeline(engine=Engine(manifest, stages, timeout))
+        stages = RunningStages.load(
+            folder,
+            devices,
+            processes=processes,
+            strict=strict,
+            timeout=timeout,
+            speed=Speed(compile, cuda_graphs),
+            tokens=tokens or 0,
+        )
+        return cls(stages, folder, outputs == "stay", prefill_share)
 
     @classmethod
     def distributed(
@@ -180,18 +157,20 @@ class Pipeline:
         switches = {"strict": strict, "compile": compile, "cuda_graphs": cuda_graphs or False}
         folder = checked_folder(folder, timeout, tokens, **switches)
         check_ways(None, "return", prefill_share)
-        speed = Speed(compile, cuda_graphs)
         at = JobAddress.find(rank, world, address)
-        job = start(folder, device, at, strict=strict, timeout=timeout, speed=speed, tokens=tokens or 0)
-        return cls(job.manifest, job.devices, job.engine, job.monitor, folder, prefill_share=prefill_share)
+        speed = Speed(compile, cuda_graphs)
+        stages = RunningStages.of_job(
+            folder, device, at, strict=strict, timeout=timeout, speed=speed, tokens=tokens or 0
+        )
+        return cls(stages, folder, prefill_share=prefill_share)
 
     def __repr__(self) -> str:
         """The stages on their devices: "<Pipeline gpt2 from build/gpt2: stages 0-1 on cuda:0; open>".
 
         Programs are listed before them where there are several.
         """
-        rank = "" if self._monitor is None else f"rank {self.rank}, "
-        state = "open" if self._engine.is_open else "closed"
+        rank = "" if self._stages.monitor is None else f"rank {self.rank}, "
+        state = "open" if self._stages.engine.is_open else "closed"
         names = [program.name for program in self.manifest.programs]
         programs = f"programs {', '.join(names)}; " if len(names) > 1 else ""
         stages = places_text(self.devices)
@@ -200,7 +179,7 @@ class Pipeline:
     @property
     def rank(self) -> int:
         """The rank of this process among those that run the pipeline.  Rank 0 makes the calls."""
-        return 0 if self._monitor is None else self._monitor.rank
+        return 0 if self._stages.monitor is None else self._stages.monitor.rank
 
     def __call__(self, *args: Any, microbatches: int = 1, outputs: Sequence[str] | None = None, **kwargs: Any) -> Any:
         """The model's result.  Raises InputError before anything runs, or StageError.
@@ -220,7 +199,7 @@ class Pipeline:
         Of slices of a larger tensor, samples are compared, on an accelerator none.
         Raises InputError before anything runs.
         """
-        self._engine.require_open()
+        self._stages.engine.require_open()
         batch = self._programs.bind(args, kwargs)
         calls, sizes = self._programs.program_of(batch), batch.sizes
         return self._send(calls.parts(batch, microbatches, outputs, lambda made: calls.returns.build(made, sizes)))
@@ -235,7 +214,7 @@ class Pipeline:
         `in_flight` is less than 1.
         """
         demand(is_count(in_flight), "in_flight", in_flight, "a whole number of batches, at least 1")
-        self._engine.require_open()
+        self._stages.engine.require_open()
         return results_in_order(each_submitted(self.submit, batches), in_flight)
 
     def run_named(
@@ -254,7 +233,7 @@ class Pipeline:
 
         Raises InputError before anything runs.
         """
-        self._engine.require_open()
+        self._stages.engine.require_open()
         batch = self._programs.bind_named(tensors)
         calls = self._programs.program_of(batch)
         return self._send(calls.parts(batch, microbatches, outputs, calls.named))
@@ -267,7 +246,7 @@ class Pipeline:
         `callers`: the sizes of each that are other than the batch's, by their symbols, as its rows and its length
         without padding.  Raises InputError before anything runs.
         """
-        self._engine.require_open()
+        self._stages.engine.require_open()
         batch = self._programs.bind_named(tensors)
         return self._send(self._programs.program_of(batch).shared(batch, outputs, callers))
 
@@ -308,12 +287,12 @@ class Pipeline:
         return self._texts().start(prompt, options, written)
 
     def _texts(self) -> TextGeneration:
-        self._engine.require_open()
+        self._stages.engine.require_open()
         with self._beginning:
             if self._generation is None:
-                found = self._processes or self._monitor
-                submit = StepSubmission(self._engine, self._programs, self._processes)
-                stages = GeneratingStages.on(self.devices, found.count if found else 0, submit, self._prefill_share)
+                running = self._stages
+                submit = StepSubmission(running.engine, running.programs, running.processes)
+                stages = GeneratingStages.on(self.devices, running.process_count, submit, self._prefill_share)
                 self._generation = TextGeneration(self.manifest, self.folder, stages)
             return self._generation
 
@@ -343,7 +322,7 @@ class Pipeline:
         """
         with self._beginning:
             self._end_texts("the pipeline was reset")  # what they have in common with later ones is forgotten, too
-            self._engine.send(Reset()).result()
+            self._stages.engine.send(Reset()).result()
 
     @contextmanager
     def trace(self, path: str | Path | None = None) -> Iterator[Trace]:
@@ -357,18 +336,18 @@ class Pipeline:
         Raises RuntimeError within another trace, FileNotFoundError if the folder of `path` is missing.
         """
         trace = Trace(self.manifest, self.devices)
-        with perfetto.writing(path, trace), self._engine.trace(trace):
+        with perfetto.writing(path, trace), self._stages.engine.trace(trace):
             yield trace
 
     @property
     def closed(self) -> bool:
         """Whether the pipeline runs no more batches: it was closed, or a fault closed it."""
-        return not self._engine.is_open
+        return not self._stages.engine.is_open
 
     @property
     def pids(self) -> dict[int, tuple[int, ...]]:
         """The ids of the processes that this one started for stages, and the stages of each."""
-        return {} if self._processes is None else self._processes.pids
+        return {} if self._stages.processes is None else self._stages.processes.pids
 
     def restart(self) -> None:
         """Open the pipeline again after a StageLost: lost processes are started, the others keep their weights.
@@ -376,12 +355,12 @@ class Pipeline:
         The state of all stages is what it was when they were loaded.  Raises RuntimeError where the stages do not run
         in processes that this one started, StageLost if one is lost again, PipelineClosed after `close`.
         """
-        self._engine.require_here()
-        if self._processes is None:
+        self._stages.engine.require_here()
+        if self._stages.processes is None:
             raise RuntimeError("this pipeline has no processes of its own; load it again with Pipeline.load")
-        self._engine.close()
+        self._stages.stop()
         self._end_texts()
-        self._engine = self._processes.begin()
+        self._stages.engine = self._stages.processes.begin()
 
     def close(self) -> None:
         """Stop, and release the stages.  Batches in flight fail with PipelineClosed.  May be called twice.
@@ -389,14 +368,11 @@ class Pipeline:
         On other ranks than 0: run the stages until rank 0 closes the pipeline.  In a fork of the process that loaded
         it, nothing happens.
         """
-        if not self._engine.is_here:
+        if not self._stages.engine.is_here:
             return
-        if self._monitor is not None and self.rank != 0:
-            self._monitor.serve()
-        self._engine.close()
+        self._stages.stop()
         self._end_texts()
-        if self._processes is not None:
-            self._processes.close()
+        self._stages.end()
 
     def _end_texts(self, why: str = CLOSED) -> None:
         if self._generation is not None:
@@ -407,8 +383,8 @@ class Pipeline:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if self._monitor is not None and error is not None:
-            self._monitor.leave_by(error)
+        if self._stages.monitor is not None and error is not None:
+            self._stages.monitor.leave_by(error)
         self.close()
 
     def _send(self, batch: BatchParts) -> Future[Any]:
@@ -423,19 +399,8 @@ class Pipeline:
         inputs = self._programs.program_of(part).entry.inputs
         given = Untouched.of(zip((tensor.name for tensor in inputs), part.tensors, strict=True))
         finished = partial(self._finish, finish, given)
-        return self._engine.send(part, finished, None if self._outputs_stay else part.device)
+        return self._stages.engine.send(part, finished, None if self._outputs_stay else part.device)
 
     def _finish(self, finish: Finish, given: Untouched, outputs: tuple[torch.Tensor, ...]) -> Any:
         given.check()
         return finish(outputs)  # a method, so that a batch in flight keeps the pipeline alive, though not its inputs
-
-
-def _over_processes(owned: StageProcesses, manifest: Manifest, pipeline: Callable[..., Pipeline]) -> Pipeline:
-    """A pipeline over processes, which end if it does not begin."""
-    with ExitStack() as failing:
-        failing.callback(owned.close)
-        programs = Programs.parse(manifest)  # may import the model's library: the processes load meanwhile
-        owned.wait_loaded()
-        begun = pipeline(engine=owned.begin(), processes=owned, programs=programs)
-        failing.pop_all()
-    return begun

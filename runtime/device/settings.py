@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 
 import torch
 
+from runtime.caller import warn_caller
 from runtime.device.kinds import DEVICE_KINDS
 
 KEEPS_MODULES = "torch.set_default_dtype"  # recorded only where modules are kept whole
@@ -66,13 +66,12 @@ def warn_of_other_settings(compiled: Mapping[str, str]) -> None:
     differ = {name: value for name, value in compiled.items() if here.get(name, value) != value}
     other = [f"{name} is {here[name]} here and was {value}" for name, value in differ.items()]
     if other:
-        warnings.warn(f"results may differ from those when the model was compiled: {'; '.join(other)}", stacklevel=3)
+        warn_caller(f"results may differ from those when the model was compiled: {'; '.join(other)}")
 
 
 def warn_of_autocast() -> None:
     """Warn where autocast is on in the thread that calls: stages run in others, without it."""
     if any(map(torch.is_autocast_enabled, DEVICE_KINDS)):
-        text = (
+        warn_caller(
             "autocast is on, which stages do not follow; for stages that cast as it does, compile the model within it"
         )
-        warnings.warn(text, stacklevel=5)

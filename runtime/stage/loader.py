@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from runtime.caller import warn_caller
 from runtime.device.kinds import kind_of
 from runtime.errors import ManifestError, text_of
 from runtime.manifest.digests import file_hash, sample_hash
@@ -161,7 +161,7 @@ def _check_hash(folder: Path, name: str, manifest: Manifest, strict: bool) -> No
         return
     if strict:
         raise ManifestError(f"{name} differs from the manifest: it was edited; load it without strict to run it")
-    warnings.warn(f"{name} differs from the manifest: it was edited", stacklevel=5)
+    warn_caller(f"{name} differs from the manifest: it was edited")
 
 
 def _load_modules(

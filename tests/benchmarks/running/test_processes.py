@@ -56,7 +56,7 @@ CUT = """\
 import psutil
 
 def used():
-    return [sum(psutil.Process(pid).cpu_times()[:2]) for pid in pipe._processes.pids]
+    return [sum(psutil.Process(pid).cpu_times()[:2]) for pid in pipe.pids]
 
 with Pipeline.load(OUT) as pipe:
     list(pipe.map(batches[:WARM]))

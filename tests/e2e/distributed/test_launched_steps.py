@@ -64,9 +64,9 @@ def written(pipe: Pipeline) -> list[list[int]]:
 def test_no_stage_has_a_thread_take_part(pipe: Pipeline, device: StandInDevice, wanted: list[list[int]]) -> None:
     for _ in range(3):
         assert written(pipe) == wanted  # all shapes are recorded
-    before, sent = device.replays, pipe._engine._sent
+    before, sent = device.replays, pipe._stages.engine._sent
     assert written(pipe) == wanted
-    assert pipe._engine._sent - sent < 12
+    assert pipe._stages.engine._sent - sent < 12
     assert device.replays - before > 2 * 18
 
 

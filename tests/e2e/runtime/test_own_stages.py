@@ -64,7 +64,7 @@ def chained(folder: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _first_stage_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.pipeline.processes_of", lambda manifest, *_: (0, 1))
+    monkeypatch.setattr("runtime.running_stages.processes_of", lambda manifest, *_: (0, 1))
     monkeypatch.setattr("runtime.processes.owner.reach_next", lambda devices: True)
 
 
@@ -123,8 +123,8 @@ def test_another_process_is_lost_and_started_again(pipe: Pipeline) -> None:
 
 def test_a_stage_of_the_caller_is_released(pipe: Pipeline) -> None:
     check(pipe, 0)
-    assert pipe._processes is not None
-    ((program,),) = (stage.programs for stage in pipe._processes._own)
+    assert pipe._stages.processes is not None
+    ((program,),) = (stage.programs for stage in pipe._stages.processes._own)
     module = weakref.ref(program.module)
     del program
     pipe.close()
@@ -141,7 +141,7 @@ def test_a_stage_of_the_caller_that_hangs_is_given_up(pipe: Pipeline, tmp_path: 
     with pytest.raises(StageLost, match=r"it does not come to an end, and runs in the process that loaded the pipe"):
         pipe.restart()
     (tmp_path / "go on").touch()
-    for thread in pipe._engine._threads:
+    for thread in pipe._stages.engine._threads:
         thread.join(PATIENCE)
     pipe.restart()
     check(pipe, 0)

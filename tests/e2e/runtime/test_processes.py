@@ -66,8 +66,7 @@ def pipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
 
 def pids(pipe: Pipeline) -> dict[tuple[int, ...], int]:
     """The process of each group of stages."""
-    assert pipe._processes is not None
-    return {stages: pid for pid, stages in pipe._processes.pids.items()}
+    return {stages: pid for pid, stages in pipe.pids.items()}
 
 
 def batch(value: float, rows: int = 2) -> torch.Tensor:
@@ -186,7 +185,7 @@ torch.set_num_threads(2)
 x = torch.randn(300, 4)
 y = x @ x.T  # by threads that no copy has
 pipe = Pipeline.load(sys.argv[1], processes=True, compile={works})
-print(*pipe._processes.pids, flush=True)
+print(*pipe.pids, flush=True)
 sys.stdin.readline()
 while True:
     assert torch.allclose(pipe(x), y)
@@ -348,7 +347,7 @@ def test_an_interrupted_load_ends_the_processes(tmp_path: Path, monkeypatch: pyt
 
     before = psutil.Process().children()
     path = write(tmp_path / "out", [Part("return (x + 1,)", {"x": None}, {"y": ((), (0,))})])
-    monkeypatch.setattr("runtime.pipeline.Programs.parse", interrupt)
+    monkeypatch.setattr("runtime.running_stages.Programs.parse", interrupt)
     with pytest.raises(KeyboardInterrupt):
         Pipeline.load(path, processes=True)
     assert psutil.Process().children() == before
