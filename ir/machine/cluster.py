@@ -39,7 +39,7 @@ DTYPES = ("float64", "float32", "bfloat16", "float16", "float8_e4m3fn", "int8")
 class Device:
     """The speeds and the memory of one device.  Rates are those that programs reach, less than vendors print.
 
-    A kernel takes `launch` plus the longest of three times: its arithmetic, its memory traffic and, if it cannot
+    A kernel takes `launch` plus about the longest of three times: its arithmetic, its memory traffic and, if it cannot
     stream through memory, its elements one by one.  Meanwhile the host needs `dispatch` to start it: a stage takes the
     device's time for all of its kernels, or the host's if that is longer.
     """
