@@ -16,7 +16,7 @@ from ir.quantized_linear.kernel_choice import MOST_ROWS
 from ir.quantized_linear.linear_operator import is_quantized_linear
 from ir.sizes import Dim
 
-SPEED_OF_PAGES = 0.75  # with which attention reads pages, beside copying
+SPEED_OF_PAGES = 0.93  # with which attention reads pages, beside copying
 WAITING = 3e-6  # seconds in which attention waits for which pages to read, and for parts of them to be joined
 
 

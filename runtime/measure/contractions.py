@@ -32,7 +32,7 @@ class Workload:
 
     units: tuple[str, ...]  # functional units whose speeds differ on it
     products: tuple[tuple[int, int, int], ...]  # rows, inner, columns; those of transformers
-    unaligned_product: tuple[int, int, int]
+    unaligned_products: tuple[tuple[int, int, int], ...]
     images: int
     convolutions: tuple[tuple[int, int, int, int], ...]  # channels in and out, kernel, height
     attention: tuple[int, int, int, int]  # batch, heads, tokens, width
@@ -42,7 +42,7 @@ class Workload:
 CPU = Workload(
     units=("product", "unaligned_product", "convolution", "attention"),
     products=((64, 768, 768), (128, 768, 3072), (256, 1024, 4096)),
-    unaligned_product=(256, 1024, 4097),
+    unaligned_products=((256, 1024, 4097),),
     images=1,
     convolutions=(*_CONVOLUTIONS, *_POINTWISE),
     attention=(2, 12, 128, 64),
@@ -51,7 +51,7 @@ CPU = Workload(
 GPU = Workload(
     units=(*CPU.units, "unaligned_convolution", "biased_attention"),
     products=((1024, 2048, 2048), (2048, 4096, 1024), (2048, 4096, 4096), (2048, 4096, 14336), (2048, 14336, 4096)),
-    unaligned_product=(4096, 1024, 50257),  # the vocabulary of GPT-2
+    unaligned_products=((4096, 1024, 50257), (16384, 768, 50257)),  # the vocabulary of GPT-2
     images=32,
     convolutions=_CONVOLUTIONS,
     attention=(4, 32, 512, 128),
@@ -126,7 +126,7 @@ def _product(device: torch.device, dtype: torch.dtype, rows: int, inner: int, co
 
 
 def _unaligned_products(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Calls:
-    return [_product(device, dtype, *sizes.unaligned_product)]
+    return [_product(device, dtype, *size) for size in sizes.unaligned_products]
 
 
 def _convolutions(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Calls:
