@@ -19,6 +19,7 @@ from ir.errors import VerifyError
 from ir.graph import Call, Graph, Node, Param, Transfer, Value
 from ir.machine.cluster import Cluster
 from ir.operators.higher_order import HigherOrder, higher_order_of, is_higher_order
+from ir.operators.int_sizes import istft_result
 from ir.sizes import TensorType, in_layout
 
 
@@ -71,6 +72,7 @@ def _packed(data: torch.Tensor, _: torch.Tensor, states: Any, *options: Any) -> 
 _RULES: Mapping[Any, Callable[..., Any]] = {
     # torch's own rules ask for the values of the lengths
     **dict.fromkeys((getattr(torch.ops.aten, name).data for name in ("lstm", "gru", "rnn_tanh", "rnn_relu")), _packed),
+    torch.ops.aten.istft.default: istft_result,
     # torch's own rule refuses all dtypes but bfloat16, which its kernel does not
     torch.ops.aten._grouped_mm.default: lambda x, weight, *_, **__: x.new_empty(*x.shape[:-1], weight.shape[-1]),
 }

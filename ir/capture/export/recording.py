@@ -19,11 +19,11 @@ from torch.fx._lazy_graph_module import _use_lazy_graph_module
 from ir.autocast import autocast_is_on, without_autocast
 from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example, layout_of
-from ir.capture.export.final_states import states_in_their_shape
 from ir.capture.export.fixed.known_values import has_fixed_values, known_values
 from ir.capture.export.fixed.origins import Origins
 from ir.capture.export.flat_model import Flat, ModelAsItIs, Seen
 from ir.capture.export.meta_weights import without_memory
+from ir.capture.export.recurrent_layers import whole_recurrent_layers
 from ir.capture.export.tracing_questions import look_up_questions
 from ir.capture.export.types_of_nodes import types_without_functions
 from ir.capture.program.default_dtype import with_stated_dtypes
@@ -57,6 +57,7 @@ from ir.errors import CaptureError
 from ir.graph import Graph
 from ir.objects.signature import Signature, Slot, Tree, names
 from ir.objects.zeros import copied
+from ir.operators.int_sizes import IntSizes
 from ir.process.patching import PATCHING
 
 
@@ -254,7 +255,7 @@ def _program(
     args = ([t.detach().clone() for t in tensors],)
     watch = nullcontext(Layouts()) if strict else layouts_watched()  # TorchDynamo would trace the patches
     traced = stack_traces_of_forwards(), watched_variables()
-    contexts = *traced, states_in_their_shape(), known_values(example), types_without_functions()
+    contexts = *traced, IntSizes(), whole_recurrent_layers(), known_values(example), types_without_functions()
     with ExitStack() as watching:
         for context in (*contexts, once.watched(example.model)):
             watching.enter_context(context)

@@ -38,6 +38,7 @@ from ir.location import Where
 from ir.objects.signature import Signature, names
 from ir.operators.facts import aten
 from ir.operators.higher_order import Body
+from ir.operators.int_sizes import STANDS_FOR
 
 
 def read_program(
@@ -328,7 +329,7 @@ class _Reader:
         return result
 
 
-TWINS = {"transformers.grouped_mm_fallback.default": aten._grouped_mm.default}
+TWINS = {"transformers.grouped_mm_fallback.default": aten._grouped_mm.default, **STANDS_FOR}
 """For an operator of an export, the one that the model runs outside of exports."""
 
 DEFAULTS = [("pin_memory", False), ("layout", torch.strided), ("non_blocking", False)]

@@ -24,6 +24,7 @@ from passes.annotate_cost import AnnotateCost
 from passes.propagate_shapes import PropagateShapes
 from tests.support import checking
 from tests.support.checking import assert_same, run_graph, run_model
+from tests.support.models.functions import function
 from tests.support.models.graphs import aten, captured, graph, linear, param, relu, typed, value
 from tests.support.models.model_cases import CASES
 from tests.support.models.planning import machine
@@ -161,6 +162,16 @@ def test_a_size_that_is_not_there() -> None:
         bind_sizes(captured("long skips"), {"width": 3})
     with pytest.raises(CompileError, match="no dynamic size is named 'width'; there are none"):
         bind_sizes(graph([x], [relu(x, "a")], []), {"width": 3})
+
+
+@pytest.mark.parametrize(("center", "samples"), [(True, 16), (False, 24)])
+def test_sound_of_a_spectrum(center: bool, samples: int) -> None:
+    """torch's own rule asks for the values of the window."""
+    spectrum = torch.randn(2, 5, 9, dtype=torch.complex64)
+    window = torch.ones(8)
+    found = function(lambda x: torch.istft(x, 8, 2, window=window, center=center), spectrum, None)
+    [*_, sound] = [v for n in propagated(found).nodes for v in n.results]
+    assert sound.type == typed(2, samples)
 
 
 @pytest.mark.slow
