@@ -19,6 +19,9 @@ class _Printer(PythonPrinter):
 
     _print_Add = StrPrinter._print_Add
 
+    def _print_Float(self, expr: sympy.Expr) -> str:
+        return repr(float(expr))
+
     def _print_ToFloat(self, expr: sympy.Basic) -> str:
         return f"float({self.doprint(expr.args[0])})"
 

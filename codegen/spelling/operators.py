@@ -147,6 +147,11 @@ def method(name: str, by_name: int = 99) -> Writer:
     return write
 
 
+def attribute(name: str) -> Writer:
+    """`x.name`."""
+    return lambda a: Text(f"{a.write(a.call.args[0]).within(ATOM)}.{name}")
+
+
 def reduction(name: str) -> Writer:
     """`x.mean(-1, keepdim=True)`: one dimension is no list."""
 
@@ -301,30 +306,41 @@ _INFIX = {
 }
 
 _METHODS = _ops("""
-    abs.default argmax.default bmm.default ceil.default chunk.default clamp.default clone.default contiguous.default
-    cos.default cumsum.default diff.default detach.default erf.default exp.default expand_as.default flatten.using_ints
-    flip.default floor.default gather.default index_select.default log.default log_softmax.int logical_and.default
-    logical_not.default logical_or.default masked_fill.Scalar masked_fill.Tensor mean.default new_ones.default
-    new_zeros.default new_full.default reciprocal.default repeat_interleave.self_int roll.default round.default
-    rsqrt.default scatter.src scatter.value sigmoid.default sign.default sin.default softmax.int
-    split.Tensor sqrt.default squeeze.default squeeze.dim square.default tanh.default
-    transpose.int tril.default triu.default type_as.default unbind.int unflatten.int unsqueeze.default
-    view_as.default
+    abs.default acos.default argmax.default argmin.default asin.default atan.default atan2.default bmm.default
+    ceil.default chunk.default clamp.default clamp_max.default clamp_min.default clone.default contiguous.default
+    cos.default cosh.default cumprod.default cumsum.default diagonal.default diff.default detach.default erf.default
+    exp.default expand_as.default expm1.default flatten.using_ints flip.default floor.default gather.default
+    index_add.default index_copy.default index_select.default isfinite.default isinf.default isnan.default lerp.Scalar
+    lerp.Tensor log.default log10.default log1p.default log2.default log_softmax.int logcumsumexp.default
+    logical_and.default logical_not.default logical_or.default logical_xor.default masked_fill.Scalar
+    masked_fill.Tensor masked_select.default max.default max.dim mean.default min.default min.dim mm.default mv.default
+    nan_to_num.default new_ones.default new_zeros.default new_full.default prod.default prod.dim_int
+    reciprocal.default repeat_interleave.self_int roll.default round.default rsqrt.default scatter.src scatter.value
+    scatter_add.default scatter_reduce.two sigmoid.default sign.default sin.default sinh.default softmax.int
+    split.Tensor sqrt.default squeeze.default squeeze.dim square.default sum.default tan.default tanh.default
+    transpose.int tril.default triu.default trunc.default type_as.default unbind.int unflatten.int unfold.default
+    unsqueeze.default view_as.default
 """)
 _REDUCTIONS = _ops("""
     all.dim amax.default amin.default any.dim logsumexp.default mean.dim sum.dim_IntList var.dim
 """)
 _SPREAD = ["view.default", "reshape.default", "permute.default", "expand.default", "repeat.default"]
 _TORCH = _ops("""
-    addmm.default arange.default arange.start arange.start_step baddbmm.default cat.default einsum.default full.default
-    full_like.default maximum.default minimum.default ones.default ones_like.default outer.default stack.default
-    max.other min.other sort.default sort.stable topk.default where.ScalarOther where.ScalarSelf where.self
-    zeros.default zeros_like.default
+    addmm.default arange.default arange.start arange.start_step baddbmm.default bincount.default bucketize.Tensor
+    cat.default cdist.default complex.default einsum.default eye.default eye.m full.default full_like.default
+    istft.default linspace.default logaddexp.default logspace.default max.other maximum.default min.other
+    minimum.default ones.default ones_like.default outer.default polar.default searchsorted.Tensor sort.default
+    sort.stable stack.default topk.default tril_indices.default triu_indices.default view_as_complex.default
+    view_as_real.default where.ScalarOther where.ScalarSelf where.self zeros.default zeros_like.default
 """)
 _FUNCTIONAL = _ops("""
-    adaptive_avg_pool1d.default elu.default gelu.default
-    hardswish.default hardtanh.default leaky_relu.default linear.default mish.default pad.default relu.default
-    relu6.default silu.default softplus.default
+    adaptive_avg_pool1d.default celu.default elu.default gelu.default glu.default hardsigmoid.default
+    hardswish.default hardtanh.default leaky_relu.default linear.default mish.default one_hot.default pad.default
+    pixel_shuffle.default pixel_unshuffle.default prelu.default relu.default relu6.default selu.default silu.default
+    softplus.default
+""")
+_FFT = _ops("""
+    fft fft2 fftfreq fftn fftshift hfft ifft ifft2 ifftn ifftshift ihfft irfft irfft2 irfftn rfft rfft2 rfftfreq rfftn
 """)
 
 
@@ -350,9 +366,16 @@ _WRITERS: Mapping[Any, Writer] = {
     **{_op(name): spread(name.split(".")[0]) for name in _SPREAD},
     **{_op(name): function(f"torch.{name.split('.')[0]}") for name in _TORCH},
     **{_op(name): function(f"F.{name.split('.')[0]}") for name in _FUNCTIONAL},
+    **{_op(f"fft_{name}.default"): function(f"torch.fft.{name}") for name in _FFT},
     **{_op(f"{name}.vec"): interpolate(mode) for name, mode in _INTERPOLATE.items()},
     **{_op(f"conv{n}d.default"): convolution(f"F.conv{n}d") for n in (1, 2, 3)},
     **{_op(f"to.{kind}"): converted for kind in ("dtype", "device")},
+    aten.mT.default: attribute("mT"),
+    aten.numpy_T.default: attribute("T"),
+    aten.real.default: attribute("real"),
+    aten.imag.default: attribute("imag"),
+    aten.log_sigmoid.default: function("F.logsigmoid"),
+    aten.linalg_vector_norm.default: function("torch.linalg.vector_norm", by_name=2),
     aten.rsub.Scalar: infix("-", PLUS, swapped=True),
     aten.neg.default: prefix("-"),
     aten.bitwise_not.default: prefix("~"),

@@ -54,6 +54,11 @@ def test_a_size_means_the_same_in_python(expr: sympy.Expr, numbers: tuple[int, i
     assert SizeExpression.parse(text, ["batch", "seq"])(named) == expected
 
 
+def test_a_number_with_a_fraction_is_as_short_as_python_writes_it() -> None:
+    half, tenth = (seq - sympy.Float(number) for number in (0.5, 0.1))
+    assert (dim_source(half), dim_source(tenth)) == ("seq - 0.5", "seq - 0.1")
+
+
 def test_a_shape_is_numbers_and_expressions() -> None:
     assert shape_source((batch, 2 * seq, 8)) == ("batch", "2*seq", 8)
 

@@ -22,7 +22,11 @@ i, j = torch.arange(6).view(2, 3), torch.arange(6).view(2, 3) % 2
 m, n = i > 2, j > 0
 square, image, volume = torch.randn(4, 4), torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8, 8)
 four = torch.randn(4)
+wave = torch.complex(x, y)
 INF = float("inf")
+SMALL = ("acos", "asin", "atan", "cosh", "expm1", "sinh", "tan", "trunc")
+LARGE = ("log10", "log1p", "log2", "isfinite", "isinf", "isnan")
+SPECTRA = ["fft", "fft2", "fftn", "fftshift", "ifft", "ifft2", "ifftn", "ifftshift", "ihfft", "rfft", "rfft2", "rfftn"]
 
 CALLS: list[tuple[Any, ...]] = [
     (aten.add.Tensor, x, y),
@@ -146,6 +150,79 @@ CALLS: list[tuple[Any, ...]] = [
     (aten.index.Tensor, x, [None, i[:, 0] % 3]),
     (aten.index.Tensor, x, [j, i % 3]),
     (aten.to.dtype, x, torch.float64),
+    (aten.mT.default, x),
+    (aten.numpy_T.default, square),
+    (aten.real.default, wave),
+    (aten.imag.default, wave),
+    (aten.log_sigmoid.default, x),
+    (aten.linalg_vector_norm.default, x, 2, [-1], True),
+    (aten.linalg_vector_norm.default, x),
+    (aten.sum.default, x),
+    (aten.sum.default, i),
+    (aten.prod.default, x),
+    (aten.prod.dim_int, x, 1),
+    (aten.max.default, x),
+    (aten.min.default, x),
+    (aten.max.dim, x, 1),
+    (aten.min.dim, x, -1, True),
+    (aten.argmin.default, x, -1),
+    (aten.cumprod.default, x, 1),
+    (aten.logcumsumexp.default, x, 1),
+    *(
+        (getattr(aten, name).default, x.abs() / 9)
+        for name in ["acos", "asin", "atan", "cosh", "expm1", "sinh", "tan", "trunc"]
+    ),
+    *((getattr(aten, name).default, x.abs() + 1) for name in LARGE),
+    (aten.atan2.default, x, y),
+    (aten.clamp_max.default, x, 1),
+    (aten.clamp_min.default, x, 1e-6),
+    (aten.diagonal.default, x, 1, 1, 2),
+    (aten.index_add.default, x, 1, j[0], y),
+    (aten.index_copy.default, x, 1, torch.tensor([2, 0, 1]), y),
+    (aten.lerp.Scalar, x, y, 0.3),
+    (aten.lerp.Tensor, x, y, y),
+    (aten.logical_xor.default, m, n),
+    (aten.masked_select.default, x, m[..., None]),
+    (aten.mm.default, square, square),
+    (aten.mv.default, square, four),
+    (aten.nan_to_num.default, x, 0.0),
+    (aten.scatter_add.default, x, 1, i[..., None] % 3, y),
+    (aten.scatter_reduce.two, x, 1, i[..., None] % 3, y, "amax"),
+    (aten.unfold.default, x, 1, 2, 1),
+    (aten.bincount.default, i.flatten(), None, 9),
+    (aten.bucketize.Tensor, x, four.sort()[0]),
+    (aten.searchsorted.Tensor, four.sort()[0], x),
+    (aten.cdist.default, x, y),
+    (aten.complex.default, x, y),
+    (aten.polar.default, x.abs(), y),
+    (aten.view_as_real.default, wave),
+    (aten.view_as_complex.default, torch.randn(3, 2)),
+    (aten.eye.default, 3),
+    (aten.eye.m, 3, 4),
+    (aten.linspace.default, 0, 1, 5),
+    (aten.logspace.default, -1, 1, 5),
+    (aten.tril_indices.default, 4, 4, -1),
+    (aten.triu_indices.default, 4, 5),
+    (aten.logaddexp.default, x, y),
+    (aten.istft.default, torch.randn(2, 5, 9, dtype=torch.complex64), 8, 2, None, torch.hann_window(8)),
+    *(
+        (getattr(aten, f"fft_{name}").default, x)
+        for name in ["fft", "fft2", "fftn", "fftshift", "ifft", "ifft2", "ifftn"]
+    ),
+    *((getattr(aten, f"fft_{name}").default, x) for name in ["ifftshift", "ihfft", "rfft", "rfft2", "rfftn"]),
+    *((getattr(aten, f"fft_{name}").default, wave) for name in ["hfft", "irfft", "irfft2", "irfftn"]),
+    (aten.fft_rfft.default, x, None, 1),
+    (aten.fft_irfft2.default, wave, [3, 6]),
+    (aten.fft_fftfreq.default, 5),
+    (aten.fft_rfftfreq.default, 5, 0.5),
+    (aten.celu.default, x),
+    (aten.glu.default, x, -1),
+    (aten.hardsigmoid.default, x),
+    (aten.one_hot.default, i, 7),
+    (aten.pixel_shuffle.default, image, 2),
+    (aten.pixel_unshuffle.default, image, 2),
+    (aten.prelu.default, image, four),
+    (aten.selu.default, x),
     (aten.to.device, m, DEVICE, torch.float32),
 ]
 ENVIRONMENT = {"cudnn_enable", "cudnn_enabled", "momentum"}  # arguments that say nothing here
