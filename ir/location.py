@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 
@@ -41,6 +41,12 @@ class Where:
     line: int = 0
     code: str = ""  # the source line itself
     frames: tuple[Frame, ...] = field(default=(), repr=False)  # the calls that led there, outermost first
+
+    @property
+    def outside(self) -> Where:
+        """The call of the innermost module, in the one that calls it."""
+        frames = self.frames[:-1]
+        return replace(self, module=frames[-1].module if frames else "", frames=frames)
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.file else "an unknown source line"

@@ -178,15 +178,18 @@ def _short(error: Exception) -> str:
 
 
 def _innermost(traceback: TracebackType | None, model: nn.Module) -> Where:
-    """The innermost submodule of `model` in the `traceback`, and the last line of code that is not torch's own."""
-    paths = {id(m): name for name, m in model.named_modules()}
+    """The innermost submodule of `model` in the `traceback`, and the last line of code that is not torch's own.
+
+    Tracing calls forward on copies of the modules, which share their attributes with the originals.
+    """
+    paths = {id(vars(m)): name for name, m in model.named_modules()}
     where = Where()
     while traceback is not None:
         code, variables = traceback.tb_frame.f_code, traceback.tb_frame.f_locals
         owner = variables.get(code.co_varnames[0]) if code.co_argcount else None
-        inside = isinstance(owner, nn.Module) and id(owner) in paths
+        inside = isinstance(owner, nn.Module) and id(vars(owner)) in paths
         if inside:
-            where = replace(where, module=paths[id(owner)])
+            where = replace(where, module=paths[id(vars(owner))])
         if (inside or where.file) and not is_torch_file(code.co_filename):
             line = linecache.getline(code.co_filename, traceback.tb_lineno).strip()
             where = Where(where.module, short_path(code.co_filename), traceback.tb_lineno, line)

@@ -206,7 +206,7 @@ class KeepWhole:
             path = path.rpartition(".")[0]
         if not path:
             refused = [str(why) for why in self.refused.values()]
-            raise CaptureError("\n  ".join([str(self.error), *(refused or [_MOVE_IT])]))
+            raise CaptureError("\n  ".join([str(reason), *(refused or [_MOVE_IT])]))
         paths = dict.fromkeys((p for p, _ in self.model.named_modules() if _alike(self.model, p, path)), reason)
         self.reasons = _outermost(self.reasons | paths)
 

@@ -54,6 +54,7 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     with patch.object(exported_program, "_get_updated_module_call_graph", _as_before, create=True):
         made = program.run_decompositions({op: partial(op._op_dk, _COMPOSITE) for op in views})
     _reshape(made)
+    _fill_with_numbers(made)
     return made
 
 
@@ -65,6 +66,13 @@ def _reshape(program: ExportedProgram) -> None:
     for node in (n for m in _graph_modules(program) for n in m.graph.nodes):
         if node.target is aten.view.default:
             node.target = aten.reshape.default
+
+
+def _fill_with_numbers(program: ExportedProgram) -> None:
+    """Have full([], 1) for the _to_copy(1) that a vmap makes of the number in `x + 1`."""
+    for node in (n for m in _graph_modules(program) for n in m.graph.nodes):
+        if node.target is aten._to_copy.default and not isinstance(node.args[0], fx.Node):
+            node.target, node.args = aten.full.default, ([], node.args[0])
 
 
 def _copy_into(node: fx.Node, out: fx.Node, apart: OpOverload) -> None:

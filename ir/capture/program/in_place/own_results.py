@@ -43,7 +43,8 @@ def alias_of(value: Value, result: Value) -> Call:
 
 
 def _copied(value: Value, result: Value, maker: Node) -> Call:
-    return copy_of(value, result, where=maker.where)
+    inside = isinstance(maker, Call) and is_whole(maker)  # a module that is kept whole has no operators
+    return copy_of(value, result, where=maker.where.outside if inside else maker.where)
 
 
 def _lent(graph: Graph) -> set[Value]:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import cast_symbool_to_symint_guardless
 
+from ir.analysis.interpret import interpret
 from ir.capture import capture
 from ir.capture.program.no_ops import is_checked_alone
 from ir.graph import THIS_DEVICE, Call
@@ -274,3 +275,9 @@ def test_a_condition_as_a_number_that_an_assertion_reads_is_no_node() -> None:
     assert is_checked_alone(condition)
     assert is_checked_alone(number)
     assert not is_checked_alone(count)
+
+
+def test_a_number_inside_a_vmap_is_a_tensor_of_it() -> None:
+    graph = function(torch.vmap(lambda row: row / (1 + row.abs().max())))
+    x = torch.randn(3, 5, WIDTH)
+    assert torch.equal(interpret(graph, [x], {}).outputs[0], x / (1 + x.abs().amax((1, 2), keepdim=True)))

@@ -45,6 +45,25 @@ def test_a_model_that_is_refused(what: str) -> None:
     assert "1.1 (tests/pure/ir/capture/test_capture_refusals.py:" in str(raised.value)
 
 
+class Ring(nn.Module):
+    """Writes to a place that a buffer says, which torch refuses while it traces copies of the modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("ring", torch.zeros(4, WIDTH))
+        self.register_buffer("place", torch.tensor(0))
+
+    def forward(self, x: torch.Tensor) -> Any:
+        self.ring[self.place % 4] = x[0, 0]
+        self.place += 1
+        return x + self.ring.sum(0)
+
+
+def test_a_line_that_fails_as_operators_are_recorded_is_named() -> None:
+    with pytest.raises(CaptureError, match=r"\n  in 0 \(tests/.*\): self.ring\[self.place % 4\] = x\[0, 0\]\n"):
+        capture(nn.Sequential(Ring()), (hidden(),))
+
+
 @pytest.mark.parametrize(
     ("args", "dynamic", "message"),
     [

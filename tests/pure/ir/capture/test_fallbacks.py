@@ -254,10 +254,41 @@ class Packing(nn.Module):
         return self.cell(pack_padded_sequence(x, x[0].sum(-1).long().abs() % 2 + 1, enforce_sorted=False))[1]
 
 
+class Choosing(nn.Module):
+    """A module that can be kept whole, and a size of values around it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hard = Branching()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.hard(x)
+        return x[x > 0]
+
+
+class Lending(nn.Module):
+    """A module that is kept whole, and returns what the model returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hard = Branching()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.hard(x)
+        return x, x + 1
+
+
+def test_a_copy_of_what_a_kept_module_returns_is_made_outside_of_it() -> None:
+    """Operators of the module would be a class of the stage file, in place of the module."""
+    _, *others = recorded(Lending()).nodes
+    assert [n.where.module for n in others] == ["", ""]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (Choosing, r"a size depends on the values of a tensor.*\n  in the model .*: return x\[x > 0\]\n"),
         (Counting, "halving cannot be kept whole: what it returns besides tensors depends on values"),
         (Packing, "it makes a size of the values of a tensor"),
         (
