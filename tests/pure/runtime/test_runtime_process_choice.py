@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from runtime import InputError, Pipeline, pipeline
+from runtime import InputError, Pipeline, running_stages
 from runtime.device import ipc
 from runtime.errors import DeviceError
 from runtime.manifest.manifest import Manifest, Operator
@@ -130,7 +130,7 @@ def test_this_process_has_stages_beside_others_where_no_host_is_between(
         Part("return (a * 2,)", {"a": 0}, {"y": ((), (0,))}),
     ]
     write(tmp_path, parts)
-    monkeypatch.setattr(pipeline, "processes_of", lambda *_: (0, 1))
+    monkeypatch.setattr(running_stages, "processes_of", lambda *_: (0, 1))
     monkeypatch.setattr(owner, "reach_next", lambda _: reach)
     monkeypatch.setattr(owner, "can_be_copied", lambda: copied)
     started: list[int] = []
