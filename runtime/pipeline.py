@@ -20,7 +20,7 @@ from runtime.distributed.bootstrap import TIMEOUT
 from runtime.distributed.job_address import JobAddress
 from runtime.engine.collector import Finish
 from runtime.engine.in_flight import each_submitted, results_in_order
-from runtime.engine.message import Reset, Values
+from runtime.engine.message import FinishKernels, Reset, Values
 from runtime.errors import demand
 from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
@@ -89,9 +89,9 @@ class Pipeline:
         names it, and the pipeline is closed.  `compile` makes the stages faster by torch.compile, whose results are
         kept in the folder for the next load of the same files on such a device;
         `cuda_graphs` launches all kernels of a stage at once; both prepare at the first batch of a size.  By default,
-        a process of its own, and any decoder, does so from the third batch of a size among 16 on, for at most 8 sizes
-        of each program of a stage (64 of a decoder), where its outputs take less than 256 MiB, and for no more once
-        less than a tenth of the device's memory is free.
+        a process of its own, and any decoder, does so from the third batch of a size among 16 on, once its kernels are
+        compiled, for at most 8 sizes of each program of a stage (64 of a decoder), where its outputs take less than
+        256 MiB, and for no more once less than a tenth of the device's memory is free.
 
         `processes`: whether the stages run in processes that this one starts, one for each device, and ends; by
         default, on several accelerators, of a decoder if they read each other's memory, and on large CPU stages.  Of a
@@ -308,10 +308,13 @@ class Pipeline:
         """
         if self.manifest.generation.page:
             self._texts().prepare(**sizes)
+            self._stages.engine.send(FinishKernels()).result()
+            self._texts().prepare(**sizes)  # with kernels
             return
         for batch in self._programs.of_sizes(sizes):
             for _ in range(RECURS):
                 self._send_part(batch, tuple).result()
+                self._stages.engine.send(FinishKernels()).result()
         self.reset()
 
     def reset(self) -> None:

@@ -24,6 +24,11 @@ class Background:
                 thread.start()
                 self._thread = thread
 
+    def is_done(self):
+        """Whether no thread does what was asked for: `finish` would return at once."""
+        with self._lock:  # which another thread that asks holds until its thread has begun
+            return self._thread is None or not self._thread.is_alive()
+
     def finish(self):
         """Wait until all is done that was asked for."""
         thread = self._thread

@@ -61,8 +61,13 @@ def fused_kernel(function) -> Any:
     return run
 
 
+def kernels_are_compiled():
+    """Whether a kernel is compiled for each function that has run.  Graphs that are recorded before are without."""
+    return COMPILING.is_done()
+
+
 def finish_kernels():
-    """Wait until a kernel is compiled for each function that has run.  Graphs that are recorded before are without."""
+    """Wait until they are."""
     COMPILING.finish()
 
 

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import torch
 
 from runtime.engine.boxes import Boxes
-from runtime.engine.message import Reset, SetTrace, Values
+from runtime.engine.message import Control, FinishKernels, Reset, SetTrace, Values
 from runtime.trace.traces import Trace
 
-Control = Values | Reset | SetTrace  # Values without tensors: the program and the sizes of the next batch
-_VALUES, _RESET, _TRACE, _END_TRACE = range(4)
+_VALUES, _RESET, _TRACE, _END_TRACE, _FINISH_KERNELS = range(5)
 
 
 @dataclass(frozen=True)
 class ControlCodec:
-    """Control messages as vectors of 64-bit integers.
+    """Control messages as vectors of 64-bit integers, of a batch the program and the sizes.
 
     [kind, program, length of the next vector, value of each symbol of the program …]
     [index of an output, number of its boxes, their dimensions, start, stop and step of each dimension …] of each output
@@ -43,6 +42,8 @@ class ControlCodec:
                 vector[3 : 3 + len(names)] = torch.tensor([sizes[name] for name in names], dtype=torch.int64)
             case Reset():
                 vector[0] = _RESET
+            case FinishKernels():
+                vector[0] = _FINISH_KERNELS
             case SetTrace(trace):
                 vector[0] = _END_TRACE if trace is None else _TRACE
         return [vector, torch.tensor(boxes)] if boxes else [vector]
@@ -59,6 +60,8 @@ class ControlCodec:
             return Values((), dict(zip(self.symbols[program], sizes, strict=False)), program=program, wanted=wanted)
         if kind == _RESET:
             return Reset()
+        if kind == _FINISH_KERNELS:
+            return FinishKernels()
         return SetTrace(self.new_trace() if kind == _TRACE else None)
 
 

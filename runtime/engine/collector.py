@@ -13,7 +13,7 @@ import torch
 from runtime.device.copies import DeviceCopies
 from runtime.device.streams import wait_for
 from runtime.engine.channel import Channel, ChannelClosed
-from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
+from runtime.engine.message import Failure, FinishKernels, Message, Reset, SetTrace, Values
 from runtime.engine.ports import Port, receive_all
 from runtime.errors import PipelineClosed
 
@@ -91,7 +91,7 @@ class Collector:
                 ticket.future.set_result(ticket.early(message))
             case Values():
                 ticket.complete(self._outputs_on(ticket.output_device, message))
-            case Reset() | SetTrace():
+            case Reset() | FinishKernels() | SetTrace():
                 ticket.future.set_result(None)
 
     def _outputs_on(self, device: torch.device | None, outputs: Values) -> tuple[torch.Tensor, ...]:

@@ -18,7 +18,7 @@ from runtime.device.streams import current_streams
 from runtime.engine.channel import Channel, ChannelClosed, Closable
 from runtime.engine.collector import Collector, Early, Finish, Ticket
 from runtime.engine.launcher import Launcher
-from runtime.engine.message import Reset, SetTrace, Values
+from runtime.engine.message import Control, SetTrace, Values
 from runtime.engine.ports import Ports, Runner, in_one_process, send_all
 from runtime.engine.watchdog import Watchdog
 from runtime.engine.worker import Worker
@@ -105,7 +105,7 @@ class Engine:
 
     def send(
         self,
-        message: Values | Reset | SetTrace,
+        message: Control,
         finish: Finish = tuple,
         output_device: torch.device | None = None,
         early: Early | None = None,

@@ -54,10 +54,16 @@ class Reset:
 
 
 @dataclass(frozen=True)
+class FinishKernels:
+    """Has every stage wait for the kernels that are compiled while it runs without them."""
+
+
+@dataclass(frozen=True)
 class SetTrace:
     """Has every stage add the batches that follow to a trace; None ends that."""
 
     trace: Trace | None
 
 
-Message = Values | Failure | Reset | SetTrace
+Control = Values | Reset | FinishKernels | SetTrace  # what the caller has stages do
+Message = Control | Failure

@@ -12,7 +12,7 @@ import torch
 
 from runtime.engine.boxes import Boxes
 from runtime.engine.channel import Channel, Closable
-from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
+from runtime.engine.message import Control, Failure, Message, Values
 from runtime.engine.routes import Route, routes
 from runtime.manifest.manifest import Manifest
 
@@ -59,7 +59,7 @@ class Ports:
 
     outward: Sequence[Port]  # that stages and caller send to
     inward: Sequence[Port]  # that they receive from
-    control: Sequence[Channel[Values | Reset | SetTrace]] = ()  # that get each message's header before its tensors
+    control: Sequence[Channel[Control]] = ()  # that get each message's header before its tensors
     runners: Sequence[Runner] = ()  # each on a thread of its own, until a channel is closed
     alarms: Sequence[Closable] = ()  # closed first at the end
     links: Sequence[Closable] = ()  # closed last

@@ -13,7 +13,7 @@ from runtime.device.packs import Pack
 from runtime.device.streams import made_by_now, made_in, within
 from runtime.engine.boxes import taken
 from runtime.engine.channel import ChannelClosed
-from runtime.engine.message import Failure, Launched, Message, Reset, SetTrace, Values
+from runtime.engine.message import Failure, FinishKernels, Launched, Message, Reset, SetTrace, Values
 from runtime.engine.ports import Port, receive_all, send_all
 from runtime.errors import StageError
 from runtime.stage.stage import LoadedStage, ShapeKey, StageLaunch
@@ -136,6 +136,8 @@ class Worker:
                     self._trace.skip()
                 case Reset():
                     self.stage.reset()
+                case FinishKernels():
+                    self.stage.kernels.finish()
                 case SetTrace(trace):
                     self._set_trace(trace)
             return message

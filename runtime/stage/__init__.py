@@ -9,6 +9,7 @@ linear/      linear layers of a decoder, in the form that is fastest on its devi
 speed        torch.compile and CUDA graphs, as options
 compiling/   parts around torch.compile
 cuda_graphs  a stage as CUDA graphs, one for each shape
+helper_kernels  kernels that files beside stages compile while these run without them
 rehearsal    a first run on zeros, before the first batch
 recurring_shapes  a stage that is recorded once a shape comes again
 """

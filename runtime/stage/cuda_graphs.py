@@ -19,6 +19,10 @@ from runtime.stage.stage import ShapeKey, StageLaunch, shape_key
 KEPT = 64  # graphs that are kept, one for each shape: each holds memory for all of the stage's activations
 
 
+class NotYet(Exception):
+    """Raised for a graph that would be without kernels: they are compiled meanwhile."""
+
+
 _copy_all: Any = getattr(torch, "_foreach_copy_")  # noqa: B009 - torch's stubs lack it
 
 
@@ -142,15 +146,15 @@ class GraphedStage:
         state: Sequence[torch.Tensor],
         memory: GraphMemory,
         addresses: Collection[int] = (),
-        finish_kernels: Callable[[], None] = lambda: None,
+        has_kernels: Callable[[], bool] = lambda: True,
     ) -> None:
         """`state`: the buffers that `call` changes, and that must not change when it runs to be recorded.
 
         `addresses`: the inputs that say where in pools it writes; with zeros, which belong to nobody, it is recorded.
-        `finish_kernels`: what waits until the kernels are there that `call` runs from then on.
+        `has_kernels`: whether the kernels are there that `call` runs from then on; it may wait for them.
         """
         self._call = call
-        self._finish_kernels = finish_kernels
+        self._has_kernels = has_kernels
         self._addresses = addresses
         self._state = state
         self._memory = memory
@@ -171,7 +175,7 @@ class GraphedStage:
         del self._graphs[key]
 
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
-        """Raises RuntimeError if the module cannot be recorded."""
+        """Raises RuntimeError if the module cannot be recorded, NotYet if it can be later."""
         key = shape_key(tensors, sizes)
         if key not in self._graphs:
             self._graphs[key] = self._record(tensors, sizes)
@@ -187,7 +191,8 @@ class GraphedStage:
         with _kept(self._state):
             for _ in range(2):  # set-up of libraries at their first use cannot be recorded
                 self._call(*inputs, **sizes)
-                self._finish_kernels()
+                if not self._has_kernels():
+                    raise NotYet
         try:
             with self._memory.recording() as graph:
                 outputs = self._call(*inputs, **sizes)
@@ -209,6 +214,8 @@ def buffers_for(tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
 def _kept(state: Sequence[torch.Tensor]) -> Iterator[None]:
     """A block after which the state is what it was before."""
     before = [tensor.clone() for tensor in state]
-    yield
-    for tensor, value in zip(state, before, strict=True):
-        tensor.copy_(value)
+    try:
+        yield
+    finally:
+        for tensor, value in zip(state, before, strict=True):
+            tensor.copy_(value)

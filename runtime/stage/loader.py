@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from threading import RLock
@@ -24,6 +23,7 @@ from runtime.errors import ManifestError, text_of
 from runtime.manifest.digests import file_hash, sample_hash
 from runtime.manifest.manifest import CheckpointFile, Manifest, Operator, ProgramStage
 from runtime.stage.added_adapters import added_files, with_added
+from runtime.stage.helper_kernels import HelperKernels
 from runtime.stage.linear.few_rows import use_few_rows
 from runtime.stage.linear.merged_linear import merge_linear
 from runtime.stage.linear.packed_linear import pack_linear
@@ -77,20 +77,13 @@ def load_stages(
         if manifest.generation.page:
             use_few_rows([program.module for program in modules])
         stage = LoadedStage.from_modules(index, device, modules)
-        return replace(stage, finish_kernels=partial(_finish_kernels, helpers))
+        return replace(stage, kernels=HelperKernels([*helpers.values()]))
 
     workers = len({devices[i] for i in chosen})
     preparing = speed.preparing(folder, manifest, {i: devices[i] for i in chosen})
     with preparing, ThreadPoolExecutor(workers, thread_name_prefix="load") as pool:
         loaded = [*pool.map(load, chosen)]
     return tuple(map(speed.apply, loaded))
-
-
-def _finish_kernels(helpers: Mapping[str, ModuleType]) -> None:
-    """Wait until the kernels are compiled that helpers of stages compile while the stages run without them."""
-    for helper in helpers.values():
-        if hasattr(helper, "finish_kernels"):
-            helper.finish_kernels()
 
 
 def _edited(folder: Path, manifest: Manifest, entries: Sequence[ProgramStage]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from runtime.stage.cuda_graphs import NotYet
 from runtime.stage.stage import ShapeKey, StageLaunch, shape_key
 
 RECURS = 3  # the call of a shape at which it is recorded, if all are among so many calls:
@@ -56,27 +57,32 @@ class RecurringShapes:
         self,
         call: Callable[..., Any],
         recorder: Recorder,
-        has_room: Callable[[], bool],
+        may_record: Callable[[], bool],
         is_compiled: Callable[[ShapeKey], bool] | None = None,
         rule: Recurrence = OF_BATCHES,
     ) -> None:
         """`call`: the module as it is, which `is_compiled` tells for a shape, if it must be.
 
-        `has_room`: whether the device has memory for another recording.
+        `may_record`: whether the device has memory for another recording, and kernels are there that it would launch.
         """
         self._rule = rule
         self._call = call
         self._is_compiled = is_compiled or (lambda key: True)
         self._recorder = recorder
-        self._has_room = has_room
+        self._may_record = may_record
         self._calls = 0
         self._seen: OrderedDict[ShapeKey, deque[int]] = OrderedDict()  # the numbers of its last calls; the latest last
         self._used: dict[ShapeKey, int] = {}  # the number of the latest call of each shape that is recorded
+        self._due = False  # whether the next call is recorded, as the last `is_prepared` has found
         self._gave_up = False
 
     def is_prepared(self, key: ShapeKey) -> bool:
-        """Whether nothing is recorded, or compiled, at the next call of a shape."""
-        return key in self._used or (self._is_compiled(key) and not self._is_due(key))
+        """Whether nothing is recorded, or compiled, at the next call of a shape.
+
+        To be asked before each call, which keeps to it: memory and kernels may be there a moment later.
+        """
+        self._due = key not in self._used and self._is_due(key)
+        return key in self._used or (self._is_compiled(key) and not self._due)
 
     def graph_of(self, key: ShapeKey) -> StageLaunch | None:
         """The graph for these shapes, which counts as called, if there is one."""
@@ -98,6 +104,8 @@ class RecurringShapes:
             made = self._recorder(*tensors, **sizes)
         except NotCompilable:
             raise
+        except NotYet:
+            return self._call(*tensors, **sizes)
         except RuntimeError:
             if self._recorder.is_prepared(key):
                 raise
@@ -108,7 +116,7 @@ class RecurringShapes:
 
     def _record_next(self, key: ShapeKey) -> bool:
         """Whether to record a shape now.  Counts the call, and makes room for it."""
-        due = self._is_due(key)
+        due, self._due = self._due, False
         self._seen[key] = self._seen.pop(key, deque(maxlen=self._rule.recurs - 1))
         self._seen[key].append(self._calls)
         if len(self._seen) > WATCHED:
@@ -123,9 +131,9 @@ class RecurringShapes:
         before = self._seen.get(key)
         if self._gave_up or before is None or len(before) < self._rule.recurs - 1:
             return False
-        if self._calls - before[0] >= self._rule.window:
+        if self._calls + 1 - before[0] >= self._rule.window:
             return False
-        return (len(self._used) < self._rule.most or self._oldest() is not None) and self._has_room()
+        return (len(self._used) < self._rule.most or self._oldest() is not None) and self._may_record()
 
     def _oldest(self) -> ShapeKey | None:
         """The recorded shape that another may replace, if all places are taken."""

@@ -38,7 +38,7 @@ def rehearse(stages: Sequence[LoadedStage], manifest: Manifest, speed: Speed, be
                     stage(_zeros(stage, program), sizes, number)
             stage.reset()
         if before_transfers:
-            stage.finish_kernels()
+            stage.kernels.finish()
 
 
 def _zeros(stage: LoadedStage, program: ProgramEntry) -> list[torch.Tensor]:

@@ -95,16 +95,21 @@ class Speed:
         if memory is None:
             return module
         kept = [tensor for name, tensor in module.state.items() if name not in module.pools]
-        graphed = GraphedStage(module.call, kept, memory, module.addresses, stage.finish_kernels)
-        has_room_here = partial(has_room, stage.device)
+        graphed = partial(GraphedStage, module.call, kept, memory, module.addresses)
         if self.cuda_graphs:
-            return replace(module, call=graphed, is_prepared=graphed.is_prepared, graphs=graphed.graph_of)
+            at_once = graphed(stage.kernels.finish)
+            return replace(module, call=at_once, is_prepared=at_once.is_prepared, graphs=at_once.graph_of)
+        later = graphed(stage.kernels.are_compiled)
         once = plain if module.pools else module  # a decoder's prefills have many shapes: only recorded ones compile
-        recurring = RecurringShapes(once.call, graphed, has_room_here, once.is_prepared, self.recurrence)
+        recurring = RecurringShapes(once.call, later, partial(_may_record, stage), once.is_prepared, self.recurrence)
         return replace(module, call=recurring, is_prepared=recurring.is_prepared, graphs=recurring.graph_of)
 
     def _cache(self, stage: LoadedStage) -> CompiledCache | None:
         return None if self.folder is None else CompiledCache.of_artifact(self.folder, stage.device)
+
+
+def _may_record(stage: LoadedStage) -> bool:
+    return stage.kernels.are_compiled() and has_room(stage.device)
 
 
 def _holds_code_of_users(folder: Path, manifest: Manifest) -> bool:

@@ -17,6 +17,7 @@ from runtime.device.packs import Pack
 from runtime.device.streams import read_in, stream_on, wait_in, within
 from runtime.errors import ManifestError
 from runtime.manifest.manifest import POOL_OF, ProgramStage
+from runtime.stage.helper_kernels import HelperKernels
 from runtime.stage.shared_lock import SharedLock
 
 _COMPILING = SharedLock()  # held alone to compile or record, which fails if other threads run stages meanwhile
@@ -119,8 +120,7 @@ class LoadedStage:
     first_state: Mapping[str, torch.Tensor] = field(repr=False)  # of buffers, pools apart; on the host to save memory
     stream: torch.Stream | None = field(repr=False)  # in which it computes; None on the CPU
     copies: DeviceCopies = field(repr=False)
-    finish_kernels: Callable[[], None] = field(default=lambda: None, repr=False)
-    """Waits until the kernels are compiled that its modules have run without."""
+    kernels: HelperKernels = field(default=HelperKernels(), repr=False)  # that its modules run without until then
 
     @classmethod
     def from_modules(cls, index: int, device: torch.device, programs: Sequence[StageModule]) -> LoadedStage:

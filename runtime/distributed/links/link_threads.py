@@ -1,7 +1,7 @@
 """The threads that carry messages between the channels of this process and the links to its peers.
 
 All follow the control messages: receives are posted as soon as a batch is announced, before its tensors are
-computed, and messages without tensors (Reset, SetTrace) are sent once to a process, not on every route.
+computed, and messages without tensors (Reset, say) are sent once to a process, not on every route.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from itertools import count
 import torch
 
 from runtime.device.streams import wait_for, within
-from runtime.distributed.control import Control, ControlCodec
+from runtime.distributed.control import ControlCodec
 from runtime.distributed.links.transport import Pending, TensorLink
 from runtime.distributed.links.wire_format import OutOfStep, PostedReceive, RouteCodec
 from runtime.engine.channel import Channel, ChannelClosed
-from runtime.engine.message import Failure, Message, SetTrace, Values
+from runtime.engine.message import Control, Failure, Message, SetTrace, Values
 from runtime.errors import StageError
 from runtime.trace.traces import Trace
 

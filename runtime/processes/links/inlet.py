@@ -10,7 +10,7 @@ from runtime.device.ipc import is_shareable
 from runtime.device.packs import host_memory, views_at
 from runtime.distributed.links.error_codec import decode
 from runtime.engine.channel import Channel, ChannelClosed
-from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
+from runtime.engine.message import Failure, FinishKernels, Message, Reset, SetTrace, Values
 from runtime.errors import StageError
 from runtime.processes.blocks import (
     HostBlock,
@@ -23,6 +23,7 @@ from runtime.processes.links.packets import (
     HOST,
     BatchPacket,
     FailurePacket,
+    FinishKernelsPacket,
     PackedTensor,
     ResetPacket,
     SlotTaken,
@@ -67,6 +68,8 @@ class Inlet(RouteEnd):
                 return Failure(failed)
             case ResetPacket():
                 return Reset()
+            case FinishKernelsPacket():
+                return FinishKernels()
             case TracePacket():
                 return SetTrace(self._tracing.received(self._ends, packet))
             case SlotTaken():

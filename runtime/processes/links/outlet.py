@@ -14,7 +14,7 @@ from runtime.device.ipc import is_shareable
 from runtime.distributed.links.error_codec import encode
 from runtime.distributed.links.wire_format import dense
 from runtime.engine.channel import Channel, ChannelClosed
-from runtime.engine.message import Failure, Message, Reset, SetTrace, Values
+from runtime.engine.message import Failure, FinishKernels, Message, Reset, SetTrace, Values
 from runtime.processes.blocks import (
     ALIGNMENT,
     HostBlock,
@@ -28,6 +28,7 @@ from runtime.processes.links.packets import (
     HOST,
     BatchPacket,
     FailurePacket,
+    FinishKernelsPacket,
     PackedTensor,
     ResetPacket,
     SlotTaken,
@@ -59,6 +60,8 @@ class Outlet(RouteEnd):
                 self._send(FailurePacket(encode(error)))
             case Reset():
                 self._send(ResetPacket())
+            case FinishKernels():
+                self._send(FinishKernelsPacket())
             case SetTrace(trace):
                 self._send(self._tracing.sent(self._ends, trace))
 

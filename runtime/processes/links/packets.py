@@ -55,6 +55,11 @@ class ResetPacket:
 
 
 @dataclass(frozen=True)
+class FinishKernelsPacket:
+    """Stages wait for their kernels."""
+
+
+@dataclass(frozen=True)
 class TracePacket:
     """A trace begins, or ends, and these are the runs of the stage that sends it."""
 
@@ -70,7 +75,7 @@ class SlotTaken:
     events: Mapping[str, bytes] = field(default_factory=dict)
 
 
-Packet = BatchPacket | FailurePacket | ResetPacket | TracePacket | SlotTaken
+Packet = BatchPacket | FailurePacket | ResetPacket | FinishKernelsPacket | TracePacket | SlotTaken
 
 
 def encode_packet(packet: Packet) -> bytes:

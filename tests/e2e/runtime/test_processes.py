@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -21,6 +22,8 @@ import torch
 
 from runtime import Pipeline, PipelineClosed, StageError, StageLost
 from runtime.distributed.exit import kill_group
+from runtime.manifest.digests import file_hash
+from runtime.manifest.manifest import Manifest
 from runtime.serving.engines.engine_process import Serving
 from tests.support.artifacts.by_hand import Part, tensor, write
 from tests.support.patience import PATIENCE
@@ -368,3 +371,23 @@ def test_a_copy_begins_to_import_the_compiler(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OSError, match="no process"):
         Pipeline.load(path, processes=True, compile=compile)
     assert begun == [path / "compiled" / "python"] * compile
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_to_prepare_is_to_wait_for_kernels_in_all_processes(tmp_path: Path, processes: bool) -> None:
+    path = write(tmp_path / "out", [Part("return (x + 1,)", {"x": None}, {"y": ((), (0,))})])
+    manifest = Manifest.read(path)
+    text = """
+import os
+def kernels_are_compiled(): return False
+def finish_kernels(): open(f"{__file__}.{os.getpid()}", "w").close()
+"""
+    (path / "fused.py").write_text(text)
+    files = {**manifest.files, "fused.py": file_hash(path / "fused.py")}
+    replace(manifest, helpers=("fused.py",), files=files).write(path)
+    with Pipeline.load(path, processes=processes) as pipe:
+        pipe(batch(1))
+        assert not list(path.glob("fused.py.*"))
+        pipe.prepare(batch=3)
+        (waited,) = path.glob("fused.py.*")
+        assert int(waited.suffix[1:]) == ([*pipe.pids] or [os.getpid()])[0]

@@ -29,11 +29,11 @@ from runtime.generation.stages import GeneratingStages, StepSubmission
 from runtime.manifest.manifest import Manifest
 from runtime.processes.choice import processes_of
 from runtime.processes.start import can_be_copied
-from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
+from runtime.stage.cuda_graphs import GraphedStage, GraphMemory, NotYet
 from runtime.stage.loader import load_stages
 from runtime.stage.recurring_shapes import has_room
 from runtime.stage.speed import Speed
-from runtime.stage.stage import LoadedStage
+from runtime.stage.stage import LoadedStage, shape_key
 from tests.support.artifacts.by_hand import chain
 
 STAND_IN = torch.device("xpu:1")
@@ -243,8 +243,30 @@ def test_its_graphs_have_the_class_that_the_table_names(
         done.append("run")
         return (x + 1,)
 
-    graphed = GraphedStage(run, (), GraphMemory.on(STAND_IN), finish_kernels=partial(done.append, "finish"))
+    def finish() -> bool:
+        done.append("finish")
+        return True
+
+    graphed = GraphedStage(run, (), GraphMemory.on(STAND_IN), has_kernels=finish)
     x = torch.ones(2)
     assert torch.equal(graphed(x)[0], x + 1)
     assert done == ["run", "finish"] * 2 + ["run"]  # with kernels that run once all are compiled
     assert (GraphMemory.on(STAND_IN).pool, StandInGraph.replays) == ("pool", 1)
+
+
+def test_a_stage_is_not_recorded_while_kernels_are_compiled(
+    monkeypatch: pytest.MonkeyPatch, accelerator: SimpleNamespace
+) -> None:
+    monkeypatch.setitem(kinds.DEVICE_KINDS, "xpu", DeviceKind("xpu", graph="StandInGraph"))
+    count, ready = torch.zeros(1), [True, False]
+
+    def run(x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (x + count.add_(1),)
+
+    graphed = GraphedStage(run, [count], GraphMemory.on(STAND_IN), has_kernels=lambda: not ready or ready.pop(0))
+    x = torch.ones(2)
+    with pytest.raises(NotYet):
+        graphed(x)
+    assert count.item() == 0  # as no batch has run
+    graphed(x)
+    assert graphed.is_prepared(shape_key([x], {}))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
 from runtime.manifest.manifest import Generation, Manifest
 from runtime.stage import recurring_shapes
+from runtime.stage.cuda_graphs import NotYet
+from runtime.stage.helper_kernels import HelperKernels
 from runtime.stage.loader import load_stages
 from runtime.stage.recurring_shapes import OF_TEXTS, RECORDED, RECURS, UNUSED, WINDOW, NotCompilable, RecurringShapes
 from runtime.stage.speed import Speed
@@ -46,7 +49,13 @@ def as_it_is(*tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
 
 def calls(stage: RecurringShapes, rows: int, count: int) -> list[bool]:
     """Whether each of so many calls ran what was recorded."""
-    return [bool(stage(torch.zeros(rows), rows=rows)[0]) for _ in range(count)]
+    return [called(stage, rows) for _ in range(count)]
+
+
+def called(stage: RecurringShapes, rows: int) -> bool:
+    x = torch.zeros(rows)
+    stage.is_prepared(shape_key([x], {"rows": rows}))  # which each call is preceded by
+    return bool(stage(x, rows=rows)[0])
 
 
 @pytest.fixture
@@ -106,8 +115,67 @@ def test_a_decoders_stage_without_pools_records_as_soon_as_the_others(tmp_path: 
         assert (program.graph_of(program.key_of((x,), {"batch": 2})) is not None) == bool(page)
 
 
-def test_nothing_is_recorded_without_memory(recorder: Recorder) -> None:
-    assert not any(calls(RecurringShapes(as_it_is, recorder, lambda: False), 5, 9))
+def test_nothing_is_recorded_without_memory_or_kernels(recorder: Recorder) -> None:
+    ready: list[bool] = []
+    stage = RecurringShapes(as_it_is, recorder, lambda: bool(ready))
+    assert not any(calls(stage, 5, 9))
+    assert stage.is_prepared(shape_key([torch.zeros(5)], {"rows": 5}))
+    ready.append(True)  # after it was asked: the lock is not held alone for this call
+    assert not stage(torch.zeros(5), rows=5)[0]
+    assert calls(stage, 5, 1) == [True]
+
+
+def test_a_graph_that_would_be_without_kernels_is_recorded_later(recorder: Recorder) -> None:
+    """Its buffers may lie otherwise than a batch, and ask for other kernels."""
+
+    class Waiting(Recorder):
+        left = 2
+
+        def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
+            if self.left:
+                self.left -= 1
+                raise NotYet
+            return super().__call__(*tensors, **sizes)
+
+    assert calls(RecurringShapes(as_it_is, Waiting(), lambda: True), 5, RECURS + 3)[RECURS - 1 :] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+class Kernels(ModuleType):
+    """A file beside stages whose kernels are compiled once it is told so, or waited for."""
+
+    compiled, waited = False, 0
+
+    def kernels_are_compiled(self) -> bool:
+        return self.compiled
+
+    def finish_kernels(self) -> None:
+        self.waited, self.compiled = self.waited + 1, True
+
+
+@pytest.mark.parametrize("asked", [True, None])
+def test_a_batch_waits_for_kernels_only_where_its_caller_asked_for_graphs(tmp_path: Path, asked: bool | None) -> None:
+    manifest, kernels = Manifest.read(chain(tmp_path)), Kernels("kernels")
+    with stand_in_graphs(StandInDevice()):
+        speed = Speed(cuda_graphs=asked).of_artifact(tmp_path, manifest)
+        first, _ = load_stages(tmp_path, manifest, [torch.device("cpu")] * 2, strict=False)
+        first = speed.apply(replace(first, kernels=HelperKernels([ModuleType("plain"), kernels])))
+        x, program = torch.ones(2, 4), first.programs[0]
+
+        def is_recorded() -> bool:
+            first((x,), {"batch": 2})
+            return program.graph_of(program.key_of((x,), {"batch": 2})) is not None
+
+        program = first.programs[0]
+        assert [is_recorded() for _ in range(5)] == [bool(asked)] * 5
+        assert bool(kernels.waited) == bool(asked)
+        kernels.compiled = True
+        assert is_recorded()
+        assert bool(kernels.waited) == bool(asked)
 
 
 def test_outputs_that_take_long_to_copy_are_not_those_of_a_graph(

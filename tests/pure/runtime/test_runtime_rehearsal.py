@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from runtime.device.settings import KEEPS_MODULES
 from runtime.manifest.manifest import Manifest, Operator
+from runtime.stage.helper_kernels import HelperKernels
 from runtime.stage.loader import load_stages
 from runtime.stage.rehearsal import rehearse
 from runtime.stage.speed import Speed
@@ -67,12 +70,18 @@ def test_what_has_nothing_to_prepare_or_code_of_the_users_does_not_run(
 
 def test_a_stage_waits_for_kernels_of_the_files_beside_it(tmp_path: Path) -> None:
     path = write(tmp_path, [Part("return (x,)", {"x": None}, {"y": ((), (0,))})])
-    (path / "fused.py").write_text("def finish_kernels(): open(__file__ + '.done', 'x').close()")
+    text = """
+from pathlib import Path
+DONE = Path(__file__ + ".done")
+kernels_are_compiled, finish_kernels = DONE.exists, DONE.touch
+"""
+    (path / "fused.py").write_text(text)
     (path / "plain.py").write_text("")
     manifest = replace(Manifest.read(path), helpers=("fused.py", "plain.py"))
     (stage,) = load_stages(path, manifest, [torch.device("cpu")], strict=False, checked=True)
-    stage.finish_kernels()
-    assert (path / "fused.py.done").is_file()
+    assert not stage.kernels.are_compiled()
+    assert stage.kernels.finish()
+    assert stage.kernels.are_compiled()
 
 
 @pytest.mark.parametrize("before_transfers", [True, False])
@@ -81,7 +90,8 @@ def test_kernels_are_compiled_before_transfers_that_their_loading_would_wait_for
 ) -> None:
     manifest, stage, seen = loaded
     finished: list[int] = []
-    stage = replace(stage, finish_kernels=lambda: finished.append(len(seen.calls)))
+    helper = SimpleNamespace(finish_kernels=lambda: finished.append(len(seen.calls)), kernels_are_compiled=bool)
+    stage = replace(stage, kernels=HelperKernels([cast(Any, helper)]))
     rehearse([stage], manifest, COMPILED, before_transfers)
     assert finished == ([1] if before_transfers else [])
 

@@ -20,7 +20,7 @@ from runtime.distributed.links.error_codec import decode, encode
 from runtime.distributed.links.transport import Pending, TensorLink, Transport
 from runtime.distributed.links.wire_format import OutOfStep, RouteCodec
 from runtime.engine.boxes import taken
-from runtime.engine.message import Failure, Reset, SetTrace, Values
+from runtime.engine.message import Failure, FinishKernels, Reset, SetTrace, Values
 from runtime.manifest.manifest import Tensor
 
 
@@ -143,7 +143,7 @@ def test_control_messages() -> None:
     batches = (Values((), {"batch": 3, "seq": 2**40}), Values((), {"batch": 5}, program=1), Values((), program=2))
     boxes = {0: (), 2: (((0, 2, 1), (4, 5, 1)), ((2, 3, 1), (0, 2**40, 2))), 3: ((),)}
     parts = Values((), {"batch": 5}, program=1, wanted=boxes)
-    for control in (*batches, parts, Reset(), SetTrace(None)):
+    for control in (*batches, parts, Reset(), FinishKernels(), SetTrace(None)):
         first, *second = codec.encode(cast(Control, control))
         assert [t.shape for t in codec.second(first)] == [t.shape for t in second]
         assert codec.decode(first, *second) == control

@@ -14,7 +14,7 @@ import torch
 from runtime.device import kinds
 from runtime.engine import worker
 from runtime.stage import cuda_graphs, speed
-from runtime.stage.cuda_graphs import GraphedStage, RecordedGraph
+from runtime.stage.cuda_graphs import GraphedStage, NotYet, RecordedGraph
 
 
 @dataclass
@@ -68,6 +68,8 @@ def stand_in_graphs(device: StandInDevice) -> Iterator[StandInDevice]:
         inputs = cuda_graphs.buffers_for(tensors)
         for i in stage._addresses:  # or the states of texts would move on twice
             inputs[i].zero_()
+        if not stage._has_kernels():
+            raise NotYet
         outputs = tuple(output.clone() for output in stage._call(*inputs, **sizes))
         return RecordedGraph(StandInReplay(device, stage._call, inputs, outputs, sizes), inputs, outputs)
 

@@ -326,8 +326,10 @@ def test_a_function_runs_as_it_is_until_its_kernel_is_compiled(by_torch: Any, mo
     assert torch.equal(first(x, x), x * 3)
     by_torch.launch_for(counted, [x, x], sources, None)  # for other rows, say, which is no second compilation
     assert len(by_torch.KERNELS) == 0
+    assert not by_torch.kernels_are_compiled()
     begins.set()
     by_torch.finish_kernels()
+    assert by_torch.kernels_are_compiled()
     assert first(x, x) == "the kernel"
     assert len(by_torch.KERNELS) == 1
 
@@ -347,8 +349,10 @@ def test_work_in_the_background_is_done_once_and_in_order() -> None:
     background.ask("a", lambda: (begins.wait(PATIENCE), done.append("a")))
     for name in "bab":
         background.ask(name, partial(done.append, name))
+    assert not background.is_done()
     begins.set()
     background.finish()
+    assert background.is_done()
     assert done == ["a", "b"]
     background.ask("a", partial(done.append, "again"))  # by a thread anew
     background.finish()
@@ -363,6 +367,7 @@ def test_work_is_done_by_the_next_thread_where_one_cannot_be_started(monkeypatch
     monkeypatch.setattr("threading.Thread.start", no_thread)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         background.ask("a", partial(done.append, "a"))
+    assert background.is_done()  # nothing that anyone could wait for
     background.finish()
     assert done == []
     monkeypatch.undo()
