@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ir.checkpoint.formats.foreign import library_of, require_own
@@ -110,6 +110,16 @@ def _only_file(folder: Path, names: list[str]) -> Path:
     shard = next((f for f in files if _SHARD.search(f.stem)), None)
     if (len(files) == 1 and shard is None) or (files and all("rank" in f.stem for f in files)):
         return files[0]
+    _refuse_files(folder, files, shard)
+    _refuse_elsewhere(folder)
+    without = "; fetch them, or plan without: --weights none" if (folder / "config.json").is_file() else ""
+    raise SourceError(
+        f"the folder {folder} is not a checkpoint: it has no {', '.join(names)} or index of shards{without}"
+    )
+
+
+def _refuse_files(folder: Path, files: Sequence[Path], shard: Path | None) -> None:
+    """Raise SourceError for the files of a folder, if it has some that are not one checkpoint."""
     if broken := next(
         (f for f in sorted(folder.iterdir()) if f.is_symlink() and not f.exists() and _of_weights(f)), None
     ):
@@ -127,6 +137,10 @@ def _only_file(folder: Path, names: list[str]) -> Path:
     if files:
         listed = ", ".join(f.name for f in files[:5])
         raise SourceError(f"the folder {folder} has several files of weights ({listed}); name one with --checkpoint")
+
+
+def _refuse_elsewhere(folder: Path) -> None:
+    """Raise SourceError that says where the weights of a folder lie, if not in files of its own."""
     if packed := next(iter(sorted(folder.glob(f"*{SUFFIX}"))), None):
         raise SourceError(f"the folder {folder} has its weights in GGUF: give a file of them, such as {packed}")
     if foreign := next(filter(library_of, sorted(folder.iterdir())), None):
@@ -142,10 +156,6 @@ def _only_file(folder: Path, names: list[str]) -> Path:
         )
     if foreign := next(filter(library_of, sorted(folder.glob("*/*"))), None):
         require_own(foreign)
-    without = "; fetch them, or plan without: --weights none" if (folder / "config.json").is_file() else ""
-    raise SourceError(
-        f"the folder {folder} is not a checkpoint: it has no {', '.join(names)} or index of shards{without}"
-    )
 
 
 def foreign_layout(folder: Path) -> str:

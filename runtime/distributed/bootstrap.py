@@ -75,15 +75,7 @@ def start(
     rank, world = at.rank, at.world
     if rank == 0:
         sigterm.delay()
-    try:
-        place = _Place.find(folder, device, at)
-    except (ManifestError, DeviceError) as e:
-        if rank == 0:
-            raise
-        monitor = Monitor(rendezvous(at, "cpu", (), timeout), [[]] * world, timeout)
-        monitor.alarm.close(e)
-        monitor.leave()
-        raise
+    place = _found_place(folder, device, at, timeout)
     names = [f"rank {i} ({_spell(place.stages(i))})" for i in range(world)]
     found = rendezvous(at, str(place.device), names, timeout, tokens)
     if several_hosts := len({peer.domain for peer in found.peers}) > 1:
@@ -107,6 +99,18 @@ def start(
     if rank == 0:
         monitor.wait_ready()
     return JobMember(manifest, devices, engine, monitor)
+
+
+def _found_place(folder: Path, device: str | torch.device | None, at: JobAddress, timeout: float) -> _Place:
+    """See `_Place.find`.  A fault on another rank than 0 is that of the job."""
+    try:
+        return _Place.find(folder, device, at)
+    except (ManifestError, DeviceError) as e:
+        if at.rank != 0:
+            monitor = Monitor(rendezvous(at, "cpu", (), timeout), [[]] * at.world, timeout)
+            monitor.alarm.close(e)
+            monitor.leave()
+        raise
 
 
 def _set_variables() -> None:

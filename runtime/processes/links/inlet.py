@@ -23,9 +23,7 @@ from runtime.processes.links.packets import (
     HOST,
     BatchPacket,
     FailurePacket,
-    FinishKernelsPacket,
     PackedTensor,
-    ResetPacket,
     SlotTaken,
     TracePacket,
 )
@@ -66,10 +64,8 @@ class Inlet(RouteEnd):
                 failed = decode(error)
                 assert isinstance(failed, StageError)
                 return Failure(failed)
-            case ResetPacket():
-                return Reset()
-            case FinishKernelsPacket():
-                return FinishKernels()
+            case Reset() | FinishKernels():
+                return packet
             case TracePacket():
                 return SetTrace(self._tracing.received(self._ends, packet))
             case SlotTaken():

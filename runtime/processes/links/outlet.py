@@ -28,9 +28,7 @@ from runtime.processes.links.packets import (
     HOST,
     BatchPacket,
     FailurePacket,
-    FinishKernelsPacket,
     PackedTensor,
-    ResetPacket,
     SlotTaken,
 )
 from runtime.processes.message_socket import MessageSocket
@@ -58,10 +56,8 @@ class Outlet(RouteEnd):
                 self._send_batch(message)
             case Failure(error):
                 self._send(FailurePacket(encode(error)))
-            case Reset():
-                self._send(ResetPacket())
-            case FinishKernels():
-                self._send(FinishKernelsPacket())
+            case Reset() | FinishKernels():
+                self._send(message)
             case SetTrace(trace):
                 self._send(self._tracing.sent(self._ends, trace))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from runtime.engine.boxes import Boxes
+from runtime.engine.message import FinishKernels, Reset
 from runtime.processes.blocks import NewBlock
 
 HOST = ""  # the place of tensors in the host's memory; other places are names of devices
@@ -50,16 +51,6 @@ class FailurePacket:
 
 
 @dataclass(frozen=True)
-class ResetPacket:
-    """Stages restore their state."""
-
-
-@dataclass(frozen=True)
-class FinishKernelsPacket:
-    """Stages wait for their kernels."""
-
-
-@dataclass(frozen=True)
 class TracePacket:
     """A trace begins, or ends, and these are the runs of the stage that sends it."""
 
@@ -75,7 +66,7 @@ class SlotTaken:
     events: Mapping[str, bytes] = field(default_factory=dict)
 
 
-Packet = BatchPacket | FailurePacket | ResetPacket | FinishKernelsPacket | TracePacket | SlotTaken
+Packet = BatchPacket | FailurePacket | Reset | FinishKernels | TracePacket | SlotTaken
 
 
 def encode_packet(packet: Packet) -> bytes:
