@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 
 from ir.decoding import Together
+from ir.errors import in_one_line
 
 AGREES_WITHIN = 2e-3  # difference of logits relative to the largest one, in float32
 _LENGTHS, _LONGEST_WINDOW = (3, 7, 12), 64
@@ -135,6 +136,15 @@ class Agreement:
 
     def _alone(self, weights: Tensors, text: Tensor, _: Any) -> Tensor:
         return self._cached({0: 0}, {0: text}, {**weights, **self._empty_pools()})[0]
+
+
+def disagreement(difference: Callable[[], float]) -> str:
+    """The reason for which a step cannot be used, of whose logits this is the difference; empty where it can."""
+    try:
+        found = difference()
+    except Exception as e:  # of the model's own code, which has other ideas of a cache
+        return f"its code fails ({in_one_line(e)})"
+    return "" if found <= AGREES_WITHIN else f"its logits with a cache differ by {found:.1%} from those without"
 
 
 def step_logits(step: nn.Module, state: Tensors, given: tuple[Any, ...]) -> Tensor:

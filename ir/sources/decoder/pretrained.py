@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import chain, product
 from typing import Any
@@ -13,8 +14,8 @@ import torch
 from torch import nn
 
 from ir.decoding import Decoding, Together
-from ir.errors import SourceError, in_one_line
-from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, generates_by_logits, random_weights, uncached
+from ir.errors import SourceError
+from ir.sources.decoder.agreement import Agreement, disagreement, generates_by_logits, random_weights, uncached
 from ir.sources.decoder.caches.kept import KeptLayer, add_pools, kept_layers
 from ir.sources.decoder.media import Media, MediaAgreement
 from ir.sources.decoder.step import CacheUse, MadeStep, as_step
@@ -138,21 +139,15 @@ def _first_that_agrees(
             together=kind.together,
             chunk=kind.chunk or Agreement.chunk,
         )
-        try:
-            difference = agreement.difference(weights, whole)
-        except Exception as e:  # of the model's own code, which has other ideas of a cache
-            found.append(f"its code fails ({in_one_line(e)})")
-            continue
-        if difference <= AGREES_WITHIN:
+        why_not = disagreement(partial(agreement.difference, weights, whole))
+        if not why_not:
             limit = _LIMITS[kind.together]
             notes = (f"{limit}, as {found[0]}",) if limit else ()
             against = [(one, _against_media(made, agreement.pools, checked, model, one)) for one in media]
-            notes += tuple(
-                f"texts alone: with {', '.join(one.inputs)} {why_not}" for one, why_not in against if why_not
-            )
-            right = tuple(one for one, why_not in against if not why_not)
+            notes += tuple(f"texts alone: with {', '.join(one.inputs)} {why}" for one, why in against if why)
+            right = tuple(one for one, why in against if not why)
             return replace(_with_cache(model, layers, kind, use), notes=tuple(dict.fromkeys(notes)), media=right)
-        found.append(f"its logits with a cache differ by {difference:.1%} from those without")
+        found.append(why_not)
     return _without_cache(model, checked, terms, found[0])
 
 
@@ -166,11 +161,7 @@ def _against_media(made: MadeStep, pools: Mapping[str, torch.Tensor], checked: A
     if checked is not model:
         return ""
     compared = MediaAgreement(made.step, made.terms.tables, pools, made.terms.page, media)
-    try:
-        difference = compared.difference(checked, random_weights(checked))
-    except Exception as e:  # of the model's own code
-        return f"its code fails ({in_one_line(e)})"
-    return f"its logits differ by {difference:.1%} from those without a cache" if difference > AGREES_WITHIN else ""
+    return disagreement(partial(compared.difference, checked, random_weights(checked)))
 
 
 def _checked(model: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ir.decoding import Decoding, Together
-from ir.errors import SourceError, in_one_line
-from ir.sources.decoder.agreement import AGREES_WITHIN, Agreement, Whole, random_weights, uncached
+from ir.errors import SourceError
+from ir.sources.decoder.agreement import Agreement, Whole, disagreement, random_weights, uncached
 from ir.sources.decoder.caches.kept import KeptLayer, Pool, added, cache_after, kept_by
 from ir.sources.decoder.step import MadeStep, as_step
 from ir.sources.decoder.terms import decoding_terms
@@ -42,6 +43,7 @@ def translator_step(model: Any, checked: Any, max_length: int | None, page: int 
         return _made(model, own, cross[0], replace(terms, together="equal"), states, example)
     weights = random_weights(checked)
     small, small_cross = _kept(checked, example, weights)
+    whole = _masked(uncached(checked, weights))
     found: list[str] = []
     for kind in kinds:
         made = _made(checked, small, small_cross[0], replace(terms, page=_PAGE, together=kind), states, example)
@@ -58,14 +60,10 @@ def translator_step(model: Any, checked: Any, max_length: int | None, page: int 
             sources=_random_sources(example, vocabulary),
             states=states,
         )
-        try:
-            difference = agreement.difference(weights, _masked(uncached(checked, weights)))
-        except Exception as e:  # of the model's own code, which has other ideas of a cache
-            found.append(f"its code fails ({in_one_line(e)})")
-            continue
-        if difference <= AGREES_WITHIN:
+        why_not = disagreement(partial(agreement.difference, weights, whole))
+        if not why_not:
             return _made(model, own, cross[0], replace(terms, together=kind), states, example)
-        found.append(f"its logits with a cache differ by {difference:.1%} from those without")
+        found.append(why_not)
     raise SourceError(f"{type(model).__name__} cannot continue texts with a cache: {found[0]}")
 
 

@@ -205,7 +205,7 @@ class TestMedia:
         monkeypatch.setattr(CachedStep, "logits", blind)
         found = step_of(replace(source(self.llava()), kwargs=self.given()), max_length=40)
         assert [call.name for call in found.calls] == ["main"]
-        assert any("texts alone: with pixel_values its logits differ by" in note for note in found.notes)
+        assert any("texts alone: with pixel_values its logits with a cache differ by" in note for note in found.notes)
 
     def test_of_an_example_that_does_not_say_whose_they_are(self) -> None:
         found = step_of(replace(source(self.llava()), kwargs=self.given(rows=2, images=3)), max_length=40)
