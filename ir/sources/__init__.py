@@ -7,7 +7,7 @@ meta               modules built without memory for their parameters
 program            a .pt2 that torch.export.save wrote
 unpickled          such a file read without running pickled code
 folders            the folder that is meant: an adapter's base, a snapshot in the hub's cache
-sentences          the modules behind a transformer that make an embedding of a text
+sentences          folders of sentence-transformers: a transformer and the modules behind it
 checkpoint_folder  a Hugging Face folder: config.json and weights
 gguf_model         the model in a GGUF file
 libraries          folders of timm, open_clip and diffusers

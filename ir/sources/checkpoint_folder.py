@@ -20,7 +20,7 @@ from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.files import indexed_dtype, is_of_torch
 from ir.checkpoint.formats.gguf.file import GgufFile, is_gguf
 from ir.checkpoint.formats.gguf.tensors import gguf_tensors
-from ir.checkpoint.formats.json_text import parsed_json
+from ir.checkpoint.formats.json_text import json_file
 from ir.checkpoint.formats.recognized import other_settings
 from ir.checkpoint.layouts import foreign_layout
 from ir.checkpoint.quantized.planned import hold_planned
@@ -35,7 +35,7 @@ from ir.sources.folders import CONFIG, base_folder, model_folder
 from ir.sources.gguf_model import gguf_model
 from ir.sources.libraries.late_scipy import scipy_later
 from ir.sources.meta import parameters_on_meta
-from ir.sources.sentences import SentencePart, sentence_parts, with_sentence_parts
+from ir.sources.sentences.folder import SentencePart, sentence_parts, with_sentence_parts
 from ir.sources.source import Reading, Source, Variant, meant, opened
 from ir.sources.switches import switch
 
@@ -171,10 +171,7 @@ def _of_part(path: Path, config: Any, cls: Any) -> Any:
 
 def _read_config(path: Path) -> dict[str, Any]:
     file = path / CONFIG
-    try:
-        plain = parsed_json(file.read_text())
-    except (OSError, ValueError) as e:
-        raise SourceError(f"cannot read {file}: {e}") from e
+    plain = json_file(file)
     if not isinstance(plain, dict):
         raise SourceError(f"{file} holds a {type(plain).__name__}, not the fields of a configuration")
     if "_diffusers_version" in plain:

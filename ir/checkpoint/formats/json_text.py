@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+from ir.errors import SourceError
 
 
 def parsed_json(text: str | bytes) -> Any:
@@ -12,3 +15,11 @@ def parsed_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as e:
         raise ValueError("its lists are nested too deep") from e
+
+
+def json_file(file: Path) -> Any:
+    """The value of a file of JSON.  Raises SourceError where it cannot be read."""
+    try:
+        return parsed_json(file.read_text())
+    except (OSError, ValueError) as e:
+        raise SourceError(f"cannot read {file}: {e}") from e

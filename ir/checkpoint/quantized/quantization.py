@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ir.checkpoint.files import header_notes
-from ir.checkpoint.formats.json_text import parsed_json
+from ir.checkpoint.formats.json_text import json_file
 from ir.checkpoint.names import renamed_for
 from ir.checkpoint.quantized.dequantized import Dequantized
 from ir.checkpoint.quantized.groups import GroupedWeight, grouped, reading_weight
@@ -186,10 +186,5 @@ def _quantization(found: Mapping[str, Any]) -> Quantization:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        found = parsed_json(file.read_text())
-    except (OSError, ValueError) as e:
-        raise SourceError(f"cannot read {file}: {e}") from e
+    found = json_file(file) if file.is_file() else {}
     return found if isinstance(found, dict) else {}

@@ -14,15 +14,16 @@ from torch import nn
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
-from ir.sources.sentences import (
+from ir.sources.sentences.folder import (
     SentencePart,
-    SentencePooling,
     _dense,
     _layer_norm,
     _pooling,
+    _settings,
     sentence_parts,
     with_sentence_parts,
 )
+from ir.sources.sentences.modules import SentencePooling
 from ir.sources.source import Reading, Source
 
 STATES = torch.tensor([[[1.0, -2.0], [3.0, 8.0], [7.0, 7.0]], [[9.0, 9.0], [2.0, 4.0], [5.0, 1.0]]])
@@ -169,6 +170,9 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "modules.json").write_text("[1]")
     with pytest.raises(SourceError, match=r"cannot read .*modules.json: "):
         sentence_parts(tmp_path)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(SourceError, match=r"config.json holds a list, not the settings of a module"):
+        _settings(tmp_path)
     with pytest.raises(SourceError, match=r"a Dense module has no sizes: 'in_features'"):
         _dense({})
     with pytest.raises(SourceError, match=r"a LayerNorm module has no dimension"):
