@@ -1,7 +1,8 @@
 """Formats of weight files other than safetensors.
 
 inert         unpickling without running code
-pickled       files of torch.save
+pickled       files of torch.save: the tables in them
+torch_archive the archives that these are
 legacy        those before torch 1.6, which are no archives
 sharded       what the processes of a job wrote: torch.distributed.checkpoint, a file of each rank
 json_text     JSON, which may be nested too deep

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ir.checkpoint.formats.pickled import ZIP
+from ir.checkpoint.formats.torch_archive import ZIP
 from ir.errors import SourceError
 
 _LIBRARIES = {

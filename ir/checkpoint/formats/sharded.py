@@ -13,14 +13,8 @@ import torch
 
 from ir.checkpoint.formats.foreign import is_safetensors
 from ir.checkpoint.formats.inert import Inert, InertUnpickler
-from ir.checkpoint.formats.pickled import (
-    FileEntries,
-    FileSlice,
-    RankPart,
-    place_of,
-    read_pickled,
-    unpickled,
-)
+from ir.checkpoint.formats.pickled import FileEntries, RankPart, place_of, read_pickled
+from ir.checkpoint.formats.torch_archive import FileSlice, unpickled
 from ir.checkpoint.tensors import Piece, Stored
 from ir.errors import SourceError, in_one_line
 

@@ -26,7 +26,7 @@ from ir.capture.program.reader import _Reader
 from ir.capture.program.result_types import Types
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.fitting import check_weights
-from ir.checkpoint.formats.pickled import unpickled
+from ir.checkpoint.formats.torch_archive import unpickled
 from ir.checkpoint.quantized.libraries import bitsandbytes, compressed_tensors, torchao
 from ir.decoding import Decoding
 from ir.errors import CaptureError, PlanError, SourceError
