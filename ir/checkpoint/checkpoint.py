@@ -68,7 +68,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         named |= self.tensors
         bare = unwrapped((), named)
         kinds = (
-            {n.removeprefix(prefix): t for n, t in table.items() if n.startswith(prefix)} for table in (named, bare)
+            {n.removeprefix(prefix): t for n, t in table.items() if n.startswith(prefix) and n != prefix}
+            for table in (named, bare)
         )
         if not (chosen := next(filter(None, kinds), None)):
             raise SourceError(f"{self} holds no name that begins with {prefix}: it has {listed_names([*named], 3)}")
@@ -174,7 +175,8 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             notes.append(f"each row chooses an adapter, or none: {', '.join(adapter_names(model))}")
         for adapter in (adapter for adapter in adapters if not adapter.kept):
             merged = adapter.merged(model, tensors)
-            changed = len(adapter.done) + sum(tensors.get(name) is not tensor for name, tensor in merged.items())
+            before = {id(tensor) for tensor in tensors.values()}
+            changed = len(adapter.done) + sum(id(tensor) not in before for tensor in merged.values())
             notes += filter(None, (f"{adapter} is merged into {changed} weights", adapter.shared(model, tensors)))
             tensors = merged
         return Checkpoint(self.path, tensors, tuple(notes), self.tables)

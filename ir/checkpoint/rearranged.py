@@ -20,9 +20,13 @@ from ir.operators.facts import aten
 
 
 class Rearranged(torch.Tensor):
-    """A tensor without data, and the `source` that it is read from."""
+    """A tensor without data, and the `source` that it is read from.
+
+    `inside`: where this is a part of another one, which changes with it: that one, how a part is put back, and where.
+    """
 
     source: Tensorlike
+    inside: tuple[Rearranged, OpOverload, tuple[Any, ...]] | None = None
 
     @staticmethod
     def __new__(cls, source: Tensorlike, like: torch.Tensor) -> Rearranged:
@@ -54,8 +58,11 @@ class Rearranged(torch.Tensor):
         shapes = like if isinstance(like, (list, tuple)) else [like]
         sources = _RULES[op](*args) if op in _RULES else None
         if sources is None:
-            sources = [Computed(op, tuple(args), options, i, tuple(t.shape), t.dtype) for i, t in enumerate(shapes)]
+            given, named = tree_map_only(Rearranged, _as_it_is, (tuple(args), options))
+            sources = [Computed(op, given, named, i, tuple(t.shape), t.dtype) for i, t in enumerate(shapes)]
         made = [cls(source, t) for source, t in zip(sources, shapes, strict=True)]
+        if op in _PUT_BACK:
+            made[0].inside = args[0], _PUT_BACK[op], tuple(args[1:])
         return made if isinstance(like, (list, tuple)) else made[0]
 
 
@@ -82,6 +89,11 @@ def _meta(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
+def _as_it_is(tensor: Rearranged) -> Rearranged:
+    """The tensor as it is now, whatever changes it later."""
+    return Rearranged(tensor.source, _meta(tensor))
+
+
 def _real(tensor: Rearranged) -> torch.Tensor:
     return tensor.source.read(tensor.dtype)
 
@@ -91,12 +103,20 @@ def _equal(a: Rearranged, b: Rearranged) -> bool:
 
 
 def _changed(op: OpOverload, args: Sequence[Any], options: Mapping[str, Any]) -> Any:
-    """Change a tensor in place.  One that stands for a stored tensor is from then on what is computed from that."""
-    changed, *rest = args
+    """Change a tensor in place, and what it is a part of.
+
+    One that stands for a stored tensor is from then on what is computed from that.
+    """
+    changed = args[0]
     if not isinstance(changed, Rearranged):
-        return op(changed, *tree_map_only(Rearranged, _real, rest), **tree_map_only(Rearranged, _real, dict(options)))
-    before = Rearranged(changed.source, _meta(changed))
-    changed.source = Computed(op, (before, *rest), options, 0, tuple(changed.shape), changed.dtype)
+        return op(
+            changed, *tree_map_only(Rearranged, _real, args[1:]), **tree_map_only(Rearranged, _real, dict(options))
+        )
+    given, named = tree_map_only(Rearranged, _as_it_is, (tuple(args), dict(options)))
+    changed.source = Computed(op, given, named, 0, tuple(changed.shape), changed.dtype)
+    if changed.inside is not None:
+        whole, put_back, where = changed.inside
+        _changed(put_back, (whole, changed, *where), {})
     return changed
 
 
@@ -169,6 +189,12 @@ def _viewed(tensor: Any, shape: Sequence[int]) -> list[Tensorlike] | None:
         return None
     return [Stored.whole(piece.file, piece.start, piece.dtype, view.shape, view.stride(), piece.change)]
 
+
+_PUT_BACK: Mapping[OpOverload, OpOverload] = {
+    aten.select.int: aten.select_scatter.default,
+    aten.slice.Tensor: aten.slice_scatter.default,
+}
+"""By what takes a part of a tensor: what puts one there, by the same arguments."""
 
 _RULES: Mapping[OpOverload, Callable[..., list[Tensorlike] | None]] = {
     aten.alias.default: _same,

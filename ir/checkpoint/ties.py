@@ -22,7 +22,7 @@ def check_ties(value: Param | State, tensors: Mapping[str, Tensorlike], origin: 
 def untie(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> Iterator[str]:
     """Give names that a model ties parameters of their own where the checkpoint's values differ; yields a note on each.
 
-    So transformers loads them, whatever config.json says.
+    So transformers loads them, whatever config.json says, and so peft trains an adapter of one of them.
     """
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -33,7 +33,7 @@ def untie(model: nn.Module, tensors: Mapping[str, Tensorlike]) -> Iterator[str]:
             layer = model.get_submodule(owner)
             own: torch.Tensor = getattr(layer, attribute)
             setattr(layer, attribute, nn.Parameter(own.detach().clone(), requires_grad=own.requires_grad))
-            yield f"{first} and {other} have other values, and so are two weights, though config.json says one"
+            yield f"{first} and {other} have other values, and so are two weights, though the model ties them"
 
 
 def alike_names(name: str, own: Mapping[str, torch.Tensor], tensors: Mapping[str, Tensorlike]) -> list[str]:

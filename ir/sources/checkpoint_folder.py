@@ -23,6 +23,7 @@ from ir.checkpoint.formats.gguf.tensors import gguf_tensors
 from ir.checkpoint.formats.json_text import json_file
 from ir.checkpoint.formats.recognized import other_settings
 from ir.checkpoint.layouts import foreign_layout
+from ir.checkpoint.names import own_tensors
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of, reading_settings
 from ir.checkpoint.tensors import Stored, Tensorlike
@@ -263,7 +264,13 @@ def _model_class(
                 f"{path}/config.json names the architecture {named}, which transformers {transformers.__version__} "
                 f"does not have; {way_out}"
             )
-        return getattr(transformers, named), ()
+        known = getattr(transformers, named)
+        if not (inspect.isclass(known) and issubclass(known, nn.Module)):
+            raise SourceError(
+                f"{path}/config.json names the architecture {named}, which is no model itself; name the class that the "
+                "weights are of, such as LlamaForCausalLM"
+            )
+        return known, ()
     try:
         cls = transformers.AutoModel._model_mapping[type(config)]
     except KeyError:
@@ -307,17 +314,19 @@ def _build(path: Path, cls: Any, config: Any, dtype: torch.dtype) -> nn.Module:
 
 
 def _keep_in_float32(model: Any, dtype: torch.dtype) -> None:
-    """Make those parameters float32 that transformers loads as float32 whatever the model's dtype."""
+    """Make those parameters and buffers float32 that transformers loads as float32 whatever the model's dtype."""
     patterns = model._get_dtype_plan(dtype)
     if not patterns:
         return
     kept = re.compile("|".join(pattern.replace("*", ".*") for pattern in patterns))
-    wide: dict[nn.Parameter, nn.Parameter] = {}
-    for name, param in list(model.named_parameters(remove_duplicate=False)):
-        if kept.search(name) and param.is_floating_point():
+    wide: dict[torch.Tensor, torch.Tensor] = {}
+    for name, tensor in own_tensors(model).items():
+        if kept.search(name) and tensor.is_floating_point():
             owner, _, attribute = name.rpartition(".")
-            wide.setdefault(param, nn.Parameter(param.detach().float(), requires_grad=False))
-            setattr(model.get_submodule(owner), attribute, wide[param])
+            float32 = tensor.detach().float()
+            is_weight = isinstance(tensor, nn.Parameter)
+            wide.setdefault(tensor, nn.Parameter(float32, requires_grad=False) if is_weight else float32)
+            setattr(model.get_submodule(owner), attribute, wide[tensor])
 
 
 def _dtype(config: Any, checkpoint: Checkpoint | None, variant: str) -> torch.dtype:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_map
 
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.names import own_tensors
+from ir.checkpoint.ties import untie
 from ir.errors import SourceError
 from ir.sources.examples.variants import with_variants
 from ir.sources.meta import lost_values, parameters_on_meta
@@ -48,6 +49,7 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
     args, kwargs = _inputs(module, path, reading, {})
     model = model if reading.dtype is None else model.to(reading.dtype)
     weights = own_tensors(model) if checkpoint is None else checkpoint.for_model(model)
+    apart = untie(model, weights.tensors) if reading.adapters and isinstance(weights, Checkpoint) else ()
     source = Source(
         name=path.stem,
         model=model,
@@ -55,7 +57,7 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
         kwargs=kwargs,
         dynamic_shapes=getattr(module, "dynamic_shapes", None),
         weights=weights,
-        notes=notes,
+        notes=(*notes, *apart),
         example_for=partial(_example_for, module, path, reading),
         quantized=partial(_quantized, reading),
     )

@@ -30,9 +30,9 @@ With timm 1.0.31, open_clip 3.3 and gguf 0.19 installed, without which their row
 Adapters were also compared with what peft 0.21 merges (Llama, GPT-2, BERT, ViT, ResNet, Mixtral, Qwen3-MoE, gpt-oss;
 ranks and scales by module, tied and replaced weights, single experts, all kinds below; 9e-8 for LoHa of convolutions,
 else 0), also into the dequantized weights of GPTQ, AWQ, FP8, W4A16, INT8, NVFP4, GGUF, bitsandbytes and torchao (0;
-kept beside them 5e-7); sentence embeddings with the modules of sentence-transformers: 0. Where `ensure_weight_tying`
-adapts embeddings that are the head, too, the product is added once, as when it was trained; peft's merge adds it
-twice.
+kept beside them 5e-7); sentence embeddings with the modules of sentence-transformers: 0. Embeddings
+that are the head, too, are adapted as they were trained: alone, or once for both with `ensure_weight_tying`. peft's
+merge changes both in the first case, of which it warns, and adds the product twice in the second.
 """
 
 LONG = 60  # characters of a condition

@@ -13,8 +13,16 @@ import torch
 from torch import nn
 
 from ir.checkpoint.adapters.kinds.known import INDICES, KINDS, PARTS, SHARED
+from ir.checkpoint.adapters.kinds.lora import TOKENS
 from ir.checkpoint.adapters.layer import LayerAdapter, LayerChange, scale_of
-from ir.checkpoint.adapters.settings import SETTINGS, names_end, read_settings, require_merged, require_names
+from ir.checkpoint.adapters.settings import (
+    NO_WEIGHTS,
+    SETTINGS,
+    names_end,
+    read_settings,
+    require_merged,
+    require_names,
+)
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.names import own_tensors, renamed_for, unwrapped
 from ir.checkpoint.tensors import Tensorlike
@@ -28,6 +36,7 @@ _PART = re.compile(
     r"(\.weight|(?P<bias>\.bias))?"
 )
 _SHARED = re.compile(rf"base_model\.({'|'.join(sorted(SHARED))})(\.default)?")
+_REPLACED = ".original_module."  # in names of what the adapter has another one in the place of
 _SAVED = re.compile(r"\.(modules_to_save(\.default)?|(token_adapter\.)?base_layer|ln_tuning_layers(\.default)?)\.")
 
 
@@ -83,16 +92,26 @@ class Adapter:
         layers, whole = self.by_layer(own)
         self._check_sizes(own, whole)
         base = {**tensors, **whole}
-        merged, once = dict(base), bool(self.settings.get("ensure_weight_tying"))
+        merged = dict(base)
         done = set[str]()  # of weights that have several names, each of which peft then adapts alike
         for name, change in self._changes(model, layers, own, base):
             stored = [n for n in alike_names(name, own, base) if n in base] if name in own else []
             if not stored:
-                raise SourceError(f"{self.path} adapts {name}, which the model has no weight for")
-            if not once or done.isdisjoint(stored):
+                raise SourceError(f"{self.path} adapts {name}, which the model has no weight for: {NO_WEIGHTS}")
+            if not self._ties(name, layers):
+                apart = [n for n in alike_names(name, own, base) if n != name]  # keep the base's values
+                merged |= {n: merged.get(n, base[stored[0]]) for n in apart}
+                merged[name] = change(merged.get(name, base[stored[0]]))
+            elif done.isdisjoint(stored):
                 merged |= dict.fromkeys(stored, change(merged[stored[0]]))
-            done.update(stored)
+                done.update(stored)
         return merged
+
+    def _ties(self, name: str, layers: Iterable[LayerParts]) -> bool:
+        """Whether what is trained for a weight is trained for its other names, too, as single tokens always are."""
+        by_path = {layer.path: layer for layer in layers}
+        of_tokens = TOKENS in by_path[name.rpartition(".")[0]].parts
+        return of_tokens or bool(self.settings.get("ensure_weight_tying"))
 
     def _check_sizes(self, own: Mapping[str, torch.Tensor], whole: Mapping[str, Tensorlike]) -> None:
         """Raise SourceError for a tensor that replaces one of another size, as after tokens were added."""
@@ -119,10 +138,13 @@ class Adapter:
         own = own_tensors(model)
         layers, whole = self.by_layer(own)
         both = dict[str, list[str]]()
-        for name, _ in self._changes(model, layers, own, {}) if not self.settings.get("ensure_weight_tying") else ():
-            both[name] = alike_names(name, own, {**tensors, **whole})[1:]
+        for name, _ in self._changes(model, layers, own, {}):
+            if not self._ties(name, layers):
+                both[name] = alike_names(name, own, {**tensors, **whole})[1:]
         tied = [f"{name}, which is {others[0]}, too" for name, others in both.items() if others]
-        return f"{self} was trained on {'; '.join(tied)}: both are changed, as peft merges it" if tied else ""
+        if not tied:
+            return ""
+        return f"{self} was trained on {'; '.join(tied)}, and not changed there: they are two weights from here on"
 
     def by_layer(
         self, own: Iterable[str], lacking: str = "the model lacks; is it its base?"
@@ -192,7 +214,7 @@ class Adapter:
                     self._require_floats(name, tensor)
                 layers[found["path"], around][part] = tensor
                 embeddings |= {found["path"]} if "_embedding" in found["part"] else set()
-            else:
+            elif _REPLACED not in name:
                 whole[_SAVED.sub(".", name)] = tensor
         if shared and not layers:
             raise SourceError(

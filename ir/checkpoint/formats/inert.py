@@ -38,6 +38,9 @@ class Inert:
     def __call__(self, *args: Any, **kwargs: Any) -> Inert:
         return self
 
+    def __str__(self) -> str:
+        return self.origin
+
     def __setitem__(self, key: Any, value: Any) -> None: ...
 
     def append(self, item: Any) -> None: ...
@@ -73,6 +76,16 @@ def _of_device(data: Any, dtype: Any, device: Any, requires_grad: bool) -> Any:
     return data
 
 
+def _inner(owner: Any, name: str) -> Any:
+    """A class in a class, or a member of an enumeration, which pickles of protocols before 4 name as an attribute."""
+    return _inert(*f"{getattr(owner, 'origin', 'builtins')}.{name}".rpartition(".")[::2])
+
+
+def _encoded(text: str, encoding: str) -> bytes:
+    """Bytes, which pickles of protocols before 3 have as text."""
+    return text.encode(encoding)
+
+
 def _without_default(factory: Any = None, *items: Any) -> dict[Any, Any]:
     return dict(*items)
 
@@ -92,6 +105,8 @@ def _on_meta(name: str) -> Callable[..., torch.Tensor]:
 
 
 _PLAIN: Mapping[tuple[str, str], Any] = {
+    ("_codecs", "encode"): _encoded,
+    ("builtins", "getattr"): _inner,
     ("collections", "OrderedDict"): OrderedDict,
     ("collections", "defaultdict"): _without_default,
     **{("builtins", cls.__name__): cls for cls in (set, frozenset, dict, list, tuple, int, float, bool, str, complex)},
@@ -116,6 +131,7 @@ class InertUnpickler(pickle.Unpickler):
     """An unpickler that makes tensors and plain containers, and of anything else an `Inert`."""
 
     def find_class(self, module: str, name: str) -> Any:
+        module = "builtins" if module == "__builtin__" else module  # as Python 2 has it, and protocols before 3
         if module == "torch" and isinstance(found := getattr(torch, name, None), torch.dtype):
             return found
         return _PLAIN[module, name] if (module, name) in _PLAIN else _inert(module, name)

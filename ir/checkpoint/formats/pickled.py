@@ -130,9 +130,15 @@ def _parts(file: Path, name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, Inert) or value.origin != _WRAPPED or value.field("_local_tensor") is not None:
         yield name, value
         return
-    inside = {part: x for part, x in (value.state or {}).items() if isinstance(x, torch.Tensor)}
+    held = value.state if isinstance(value.state, dict) else {}
+    inside = {part: x for part, x in held.items() if isinstance(x, torch.Tensor)}
     if not inside or any(value.field(name) is not None for name in _OF_INPUTS):
-        named = getattr(value.args[0], "origin", value.origin)
+        named = getattr(next(iter(value.args), value), "origin", value.origin)
+        if named.endswith("ShardedTensor"):
+            raise SourceError(
+                f"{name} in {file} is the part that one rank of FSDP has, which is not joined with others; save the "
+                "state dict with torch.distributed.checkpoint, or with StateDictType.FULL_STATE_DICT"
+            )
         raise SourceError(f"{name} in {file} is a {named}, which is code and is not run; {_AS_PLAIN}")
     module, dot, last = name.rpartition(".")
     yield from ((f"{module}{dot}_{last}_{part}", x) for part, x in inside.items())

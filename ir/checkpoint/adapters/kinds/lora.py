@@ -16,12 +16,13 @@ from ir.checkpoint.adapters.settings import NO_WEIGHTS, SETTINGS, names_end
 from ir.checkpoint.tensors import Tensorlike
 from ir.errors import SourceError
 
-_TOKENS = "trainable_tokens_delta"
+TOKENS = "trainable_tokens_delta"
+"""The part of an adapter that holds rows of single tokens."""
 
 
 def lora(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
     """Low-rank products, with the lengths of DoRA, a bias and single tokens."""
-    if _TOKENS in of.parts:
+    if TOKENS in of.parts:
         yield from tokens(of)
     if not {"lora_A", "lora_B", "lora_magnitude_vector", "lora_B.bias"}.isdisjoint(of.parts):
         if of.settings.get("use_dora") or "lora_magnitude_vector" in of.parts:
@@ -82,7 +83,7 @@ def tokens(of: LayerAdapter) -> Iterator[tuple[str, LayerChange]]:
         given = next((ids for name, ids in given.items() if names_end([name], of.path)), None) or (
             next(iter(given.values())) if len(given) == 1 else None  # a head that is the embeddings, too
         )
-    rows = prod(of.parts[_TOKENS].shape[:1])
+    rows = prod(of.parts[TOKENS].shape[:1])
     if not isinstance(given, list) or len(given) != rows or not all(type(i) is int and i >= 0 for i in given):
         raise SourceError(f"{of.file / SETTINGS} does not say which {rows} tokens of {of.path} were trained; fetch it")
 
@@ -147,7 +148,7 @@ def singular(weight: Tensor, parts: AdapterParts, *, scale: float, rank: float, 
 
 
 LORA_KINDS = {
-    "LORA": AdapterKind(lora, ("lora_A", "lora_B", "lora_magnitude_vector", _TOKENS)),
+    "LORA": AdapterKind(lora, ("lora_A", "lora_B", "lora_magnitude_vector", TOKENS)),
     "ADALORA": AdapterKind(adalora, ("lora_A", "lora_B", "lora_E")),
-    "TRAINABLE_TOKENS": AdapterKind(tokens, (_TOKENS,)),
+    "TRAINABLE_TOKENS": AdapterKind(tokens, (TOKENS,)),
 }

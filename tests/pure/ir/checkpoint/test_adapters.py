@@ -77,19 +77,58 @@ def test_the_product_is_added_with_the_scale_of_its_module(
     assert torch.equal(found["q.bias"], a["q.base_layer.bias"])
     assert found.notes == (
         f"the LORA adapter in {tmp_path} is merged into 5 weights",
-        f"the LORA adapter in {tmp_path} was trained on embed.weight, which is head.weight, too: both are changed, as "
-        "peft merges it",
+        f"the LORA adapter in {tmp_path} was trained on embed.weight, which is head.weight, too, and not changed "
+        "there: they are two weights from here on",
     )
     check_linked(found)  # stages hold the merged ones and read the others from the checkpoint
 
 
-def test_a_tied_weight_is_adapted_under_all_of_its_names(tmp_path: Path) -> None:
+def test_a_tied_weight_is_adapted_where_it_was_trained(tmp_path: Path) -> None:
+    """As peft computes with the adapter; where it merges, it changes both, and warns of that."""
     saved(tmp_path)
     held = Checkpoint.open(tmp_path)
-    both = Checkpoint(tmp_path, {**held.tensors, "head.weight": held.tensors["embed.weight"]})
-    merged = Adapter.open(tmp_path).merged(Model(), both.tensors)
-    assert isinstance(merged["head.weight"], Adapted)
+    merged = Adapter.open(tmp_path).merged(Model(), held.tensors)
+    assert isinstance(merged["embed.weight"], Adapted)
+    assert merged["head.weight"] is held.tensors["embed.weight"]
+
+
+def test_a_head_is_adapted_of_which_the_checkpoint_has_the_embeddings(tmp_path: Path) -> None:
+    saved(tmp_path)
+    factors = {"lora_A.weight": torch.randn(2, 4), "lora_B.weight": torch.randn(5, 2)}
+    tensors = {f"base_model.model.head.{name}": tensor for name, tensor in factors.items()}
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    held = Checkpoint.open(tmp_path)
+    merged = Adapter.open(tmp_path).merged(Model(), held.tensors)
+    assert merged["embed.weight"] is held.tensors["embed.weight"]
+    product = factors["lora_B.weight"] @ factors["lora_A.weight"] * 4.0
+    torch.testing.assert_close(merged["head.weight"].read(torch.float32), held["embed.weight"] + product)
+
+
+def test_single_tokens_are_trained_under_all_names(tmp_path: Path) -> None:
+    saved(tmp_path, trainable_token_indices=[3])
+    rows = {"base_model.model.embed.token_adapter.trainable_tokens_delta": torch.ones(1, 4)}
+    save_file(rows, tmp_path / "adapter_model.safetensors")
+    adapter, held = Adapter.open(tmp_path), Checkpoint.open(tmp_path).tensors
+    both = {**held, "head.weight": held["embed.weight"]}
+    merged = adapter.merged(Model(), both)
     assert merged["head.weight"] is merged["embed.weight"]
+    assert adapter.shared(Model(), both) == ""
+
+
+def test_what_is_replaced_is_not_read(tmp_path: Path) -> None:
+    """With `bias="all"`, peft saves the biases of modules that it also saves whole."""
+    saved(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({**load_file(file), "base_model.model.head.original_module.bias": torch.ones(5)}, file)
+    assert "head.bias" not in Adapter.open(tmp_path).merged(Model(), Checkpoint.open(tmp_path).tensors)
+
+
+def test_a_bias_that_the_model_lacks_is_named(tmp_path: Path) -> None:
+    saved(tmp_path)
+    file = tmp_path / "adapter_model.safetensors"
+    save_file({**load_file(file), "base_model.model.v.lora_B.bias": torch.ones(6)}, file)
+    with pytest.raises(SourceError, match=r"adapts v\.bias, which the model has no weight for: no weights hold it"):
+        Adapter.open(tmp_path).merged(Model(), Checkpoint.open(tmp_path).tensors)
 
 
 def test_a_weight_that_is_adapted_under_two_names_is_adapted_once(tmp_path: Path) -> None:

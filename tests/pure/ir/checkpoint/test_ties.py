@@ -44,7 +44,7 @@ def test_a_weight_of_two_values_becomes_two(head: float) -> None:
     model = Model()
     notes = list(untie(model, held(head)))
     assert (model.head.weight is model.embed.weight) == (head == 1.0)
-    note = "embed.weight and head.weight have other values, and so are two weights, though config.json says one"
+    note = "embed.weight and head.weight have other values, and so are two weights, though the model ties them"
     assert notes == ([] if head == 1.0 else [note])
 
 

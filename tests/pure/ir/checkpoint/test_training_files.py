@@ -22,6 +22,7 @@ import torch._utils
 from safetensors.torch import save_file
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._tensor import _rebuild_from_type_v2
 
 from ir.capture import capture
 from ir.checkpoint.checkpoint import Checkpoint
@@ -32,6 +33,9 @@ from tests.support.weights.stored_layer import LAYER, WEIGHTS, assert_read
 
 
 class Harmful:
+    class Inner:
+        pass
+
     def __reduce__(self) -> Any:
         return os.mkdir, ("harm",)
 
@@ -43,6 +47,7 @@ class Harmful:
         {"model": LAYER, "epoch": 3},
         {"weights": {name: nn.Parameter(t) for name, t in WEIGHTS.items()}, "harm": Harmful()},
         nn.ModuleDict({"net": LAYER}),
+        {"model": LAYER, "of a class in a class": Harmful.Inner()},  # which is pickled as an attribute of that
     ],
 )
 def test_objects_in_a_file_are_inert(held: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,3 +463,32 @@ def test_a_prefix_goes_without_what_wrappers_put_there(tmp_path: Path) -> None:
         both.for_model(nn.Linear(3, 5))
     for prefix, sign in (("mine.", 1), ("other.", -1), ("module.other.", -1)):
         assert torch.equal(both.under(prefix).for_model(nn.Linear(3, 5))["bias"], WEIGHTS["bias"] * sign)
+
+
+def test_bytes_as_names_are_shown(tmp_path: Path) -> None:
+    torch.save({name.encode(): tensor for name, tensor in WEIGHTS.items()}, tmp_path / "c.pt")
+    assert {f"b'{name}'" for name in WEIGHTS} == set(Checkpoint.open(tmp_path / "c.pt").tensors)
+
+
+def test_a_prefix_that_is_a_whole_name_leaves_none(tmp_path: Path) -> None:
+    torch.save(WEIGHTS, tmp_path / "c.pt")
+    with pytest.raises(SourceError, match="holds no name that begins with weight: it has"):
+        Checkpoint.open(tmp_path / "c.pt").under("weight")
+
+
+class ShardedTensor:
+    """Pickled as what a process of FSDP has of a parameter: as of a class of tensors, with a tuple for a state."""
+
+    def __reduce__(self) -> Any:
+        return _rebuild_from_type_v2, (
+            torch._utils._rebuild_wrapper_subclass,
+            type(self),
+            (type(self),),
+            ([],),
+        )
+
+
+def test_a_part_of_fsdp_is_named(tmp_path: Path) -> None:
+    torch.save({"weight": ShardedTensor()}, tmp_path / "rank0.pt")
+    with pytest.raises(SourceError, match=r"weight in .*rank0.pt is the part that one rank of FSDP has"):
+        Checkpoint.open(tmp_path / "rank0.pt")

@@ -171,3 +171,37 @@ def test_a_head_that_an_adapter_has_whole_is_untied(folder: Path) -> None:
     assert source.model.get_parameter(head) is not source.model.get_parameter(embedding)
     assert torch.equal(source.weights[head], saved[f"base_model.model.{head}"])
     assert torch.equal(source.weights[embedding], tensors[embedding])
+
+
+def test_an_architecture_that_is_no_model_is_named(folder: Path) -> None:
+    configure(folder, architectures=["AutoModelForCausalLM"])
+    with pytest.raises(SourceError, match="AutoModelForCausalLM, which is no model itself; name the class that"):
+        read_source(str(folder), Reading(weights=False))
+
+
+def test_a_buffer_that_is_float32_in_any_model_stays_so(tmp_path: Path) -> None:
+    """The bias by which DeepSeek-V3 chooses experts, in a model of bfloat16."""
+    sizes: dict[str, Any] = {**SMALL, "num_hidden_layers": 1, "first_k_dense_replace": 0, "n_routed_experts": 4}
+    config = hf.DeepseekV3Config(
+        **sizes, moe_intermediate_size=16, n_group=2, topk_group=1, num_experts_per_tok=2, dtype="bfloat16"
+    )
+    model = hf.DeepseekV3ForCausalLM(config).bfloat16()
+    gate: Any = model.get_submodule("model.layers.0.mlp.gate")
+    gate.e_score_correction_bias = fine = torch.tensor([1.0, 1.001, 1.002, 1.003])
+    model.save_pretrained(tmp_path)
+    source, name = read_source(str(tmp_path)), "model.layers.0.mlp.gate.e_score_correction_bias"
+    assert source.model.get_buffer(name).dtype == torch.float32
+    assert torch.equal(source.weights[name], fine)
+
+
+def test_rows_that_the_library_makes_zero_are_zero(tmp_path: Path) -> None:
+    """Chinese-CLIP's own code sets the row of the padding token whenever it loads a checkpoint."""
+    text: dict[str, Any] = {**SMALL, "max_position_embeddings": 20, "pad_token_id": 0}
+    model = hf.ChineseCLIPTextModel(hf.ChineseCLIPTextConfig(**text))
+    embeddings: Any = model.get_submodule("embeddings.word_embeddings")
+    torch.nn.init.ones_(embeddings.weight)
+    model.save_pretrained(tmp_path)
+    found = read_source(str(tmp_path)).weights["embeddings.word_embeddings.weight"]
+    loaded = hf.ChineseCLIPTextModel.from_pretrained(tmp_path)
+    assert torch.equal(found, loaded.get_parameter("embeddings.word_embeddings.weight"))
+    assert found[:2, 0].tolist() == [0, 1]
