@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -35,12 +35,12 @@ def question_about_one(symbol: sympy.Symbol, graph: Graph, questions: Sequence[Q
 
 
 def reshaped_at_one(symbol: sympy.Symbol, graph: Graph) -> Call | None:
-    """The first node whose results have other shapes than stated where `symbol` is 1: squeeze() drops the dimension.
+    """The first node of whose results one that is read has another shape where `symbol` is 1: squeeze() drops that.
 
     Nodes run on tensors without data; those that cannot are passed over.
     """
     sizes = {s: max(hint, 2) for s, hint in graph.hints.items()} | {symbol: 1}
-    seen: set[str] = set()
+    seen, read = set[str](), {*graph.kept, *graph.users}
     for node in graph.nodes:
         if not isinstance(node, Call) or is_whole(node) or is_higher_order(node) or repeats(node):
             continue
@@ -48,7 +48,7 @@ def reshaped_at_one(symbol: sympy.Symbol, graph: Graph) -> Call | None:
             continue
         types = tree_map(lambda a: a.type if isinstance(a, Value) else a, (node.args, dict(node.kwargs)))
         text = f"{node.op}{types}"
-        if text not in seen and _reshapes(node, sizes):
+        if text not in seen and _reshapes(node, sizes, read):
             return node
         seen.add(text)
     return None
@@ -58,8 +58,8 @@ def _symbols(value: Value) -> set[sympy.Basic]:
     return {s for dim in value.type.shape if isinstance(dim, sympy.Expr) for s in dim.free_symbols}
 
 
-def _reshapes(call: Call, sizes: Mapping[sympy.Symbol, int]) -> bool:
-    """Whether the results have other shapes at `sizes` than their types say; False where that cannot be told."""
+def _reshapes(call: Call, sizes: Mapping[sympy.Symbol, int], read: Set[Value]) -> bool:
+    """Whether results in `read` have other shapes at `sizes` than their types say; False where that cannot be told."""
 
     def shape(value: Value) -> list[int]:
         return [at(d, sizes) for d in value.type.shape]
@@ -72,7 +72,7 @@ def _reshapes(call: Call, sizes: Mapping[sympy.Symbol, int]) -> bool:
         with torch.no_grad():
             out = call.op(*args, **kwargs)
         found = zip(call.results, out if call.unpacks else [out], strict=True)
-        return any(isinstance(t, torch.Tensor) and list(t.shape) != shape(v) for v, t in found)
+        return any(isinstance(t, torch.Tensor) and v in read and list(t.shape) != shape(v) for v, t in found)
     except Exception:  # an operator that needs values, or takes no size of 1
         return False
 
@@ -99,10 +99,13 @@ def same_program(a: Graph, b: Graph) -> bool:
     twin |= {v: named[v.name] for v in held if _same_elements(v, named[v.name])}
     if len(a.nodes) != len(b.nodes) or len(a.outputs) != len(b.outputs):
         return False
+    read = {*b.kept, *b.users}
     for m, n in zip(a.nodes, b.nodes, strict=True):
         if not (isinstance(m, Call) and isinstance(n, Call)) or m.op != n.op:
             return False
-        if [v.type for v in m.results] != [v.type for v in n.results] or not _same_arguments(m, n, twin):
+        pairs = zip(m.results, n.results, strict=False)
+        differ = len(m.results) != len(n.results) or any(v.type != w.type for v, w in pairs if w in read)
+        if differ or not _same_arguments(m, n, twin):
             return False
         twin |= zip(m.results, n.results, strict=True)
     return [twin[v] for v in a.kept] == list(b.kept)

@@ -67,3 +67,14 @@ def test_an_operator_that_takes_sizes_as_ints_takes_any(name: str) -> None:
 
 def test_an_operator_over_ints_alone_is_recorded_as_it_is() -> None:
     agrees(Function(lambda x: x + torch.linspace(0, 1, steps=WIDTH)), (2, 4), (3, 5))
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_a_bag_may_be_alone_and_hold_a_single_index(mode: str) -> None:
+    """Results that nobody reads, as the bag of each index, have shapes of their own."""
+    model = nn.EmbeddingBag(9, WIDTH, mode=mode).eval()
+    sizes = {"input": {0: "indices"}, "offsets": {0: "bags"}}
+    graph = capture(model, (torch.arange(6), torch.tensor([0, 2, 5])), dynamic_shapes=sizes)
+    assert graph.notes == ()
+    calls = [Call.of(torch.tensor([3]), torch.tensor([0])), Call.of(torch.arange(8), torch.tensor([0, 0]))]
+    assert_same([*run_model(model, calls)], [*run_graph(graph, calls, dict(model.named_parameters()))])
