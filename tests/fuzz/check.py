@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from ir.capture.export.padding import without_fused_layers
+from ir.capture.export.replaced.padding import without_fused_layers
 from ir.errors import CompileError, InternalError
 from ir.objects.signature import flatten
 from passes.compilation.api import compile_model

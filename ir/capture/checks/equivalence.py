@@ -19,8 +19,9 @@ from ir.analysis.random_numbers import operator_may_draw
 from ir.capture.export.example import Example
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.module_state import converted_for_the_call
-from ir.capture.export.padding import padded_as_in_inference
 from ir.capture.export.recording import quiet
+from ir.capture.export.replaced.distributions import unchecked_distributions
+from ir.capture.export.replaced.padding import padded_as_in_inference
 from ir.capture.program.in_place.mutation import functional
 from ir.capture.program.no_ops import ANDS, ONES, PRODUCTS, SUMS, keeps_elements
 from ir.capture.program.reader import DEFAULTS, TWINS
@@ -57,7 +58,8 @@ def same_terms(graph: Graph, example: Example) -> bool:
             members = alike_modules(model) if any(map(repeats, graph.nodes)) else {}
             once = LayersOnce(members, example.templates, unkept=True)  # as the export found; here terms hold all
             unasserted = patch.object(torch, "_check_tensor_all_with", lambda *_: None)  # fake tensors have no values
-            with terms, padded_as_in_inference(), converted_for_the_call(model), once.watched(model), unasserted:
+            padded, unchecked = padded_as_in_inference(), unchecked_distributions()
+            with terms, padded, unchecked, converted_for_the_call(model), once.watched(model), unasserted:
                 returned = flatten(call(model, example.parameters, example.arguments.fill(inputs)))[0]
                 wanted = [terms.number(t) for t in returned if isinstance(t, torch.Tensor)]
                 after = {state.name: terms.number(buffer) for state, buffer in states.items()}

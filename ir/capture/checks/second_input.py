@@ -19,7 +19,8 @@ from ir.capture.checks.values import of_size
 from ir.capture.export.example import Example
 from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.export.module_state import converted_for_the_call
-from ir.capture.export.padding import padded_as_in_inference, without_fused_layers
+from ir.capture.export.replaced.distributions import unchecked_distributions
+from ir.capture.export.replaced.padding import padded_as_in_inference, without_fused_layers
 from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph, sizes_of
 from ir.objects.pieces import all_close
@@ -102,8 +103,15 @@ def _drawn(tensor: torch.Tensor, holes: bool) -> torch.Tensor:
 
 
 def _run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
-    converted = converted_for_the_call(example.model)
-    with torch.no_grad(), padded_as_in_inference(), gradient_hooks_seen(), converted, _put_back(example.model):
+    converted, unchecked = converted_for_the_call(example.model), unchecked_distributions()
+    with (
+        torch.no_grad(),
+        padded_as_in_inference(),
+        unchecked,
+        gradient_hooks_seen(),
+        converted,
+        _put_back(example.model),
+    ):
         given = example.arguments.fill([t.clone() for t in inputs])
         return flatten(call(example.model, example.parameters, deepcopy(given)))[0]
 

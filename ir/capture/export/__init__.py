@@ -9,8 +9,7 @@ derivatives   derivatives that forward takes itself
 gradient_hooks  hooks on gradients, which no stage has
 module_state  buffers and `.data` that forward assigns, and modules that it converts
 types_of_nodes  the types of recorded tensors, kept in less time
-recurrent_layers  an LSTM, GRU or RNN, recorded as one operator over any number of steps
-padding       nn.TransformerEncoder under a padding mask, as in inference
+replaced/     code of torch's own that reads or computes otherwise meanwhile
 flat_model    the model as a function of a flat list, and what a run of it shows
 recording     the export of that, read as a graph
 """

@@ -21,7 +21,8 @@ from ir.capture.export.fixed.known_values import fixed_buffers
 from ir.capture.export.fixed.origins import Origin, OriginTrace
 from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.export.module_state import converted_for_the_call, data_as_itself, written_in_place
-from ir.capture.export.padding import padded_as_in_inference
+from ir.capture.export.replaced.distributions import unchecked_distributions
+from ir.capture.export.replaced.padding import padded_as_in_inference
 from ir.capture.export.tracing_questions import tracing_questions
 from ir.capture.program.gradients import GradMode
 from ir.capture.repeats.layers import LayersOnce
@@ -82,7 +83,8 @@ class Flat(nn.Module):
         with ExitStack() as contexts:
             for context in (data_as_itself(), padded, converted_for_the_call(self.m), self._origins(tensors)):
                 contexts.enter_context(context)
-            for context in (gradient_hooks_seen(self.seen.notes.append), ambient_questions(self.seen.notes.append)):
+            note = self.seen.notes.append
+            for context in (gradient_hooks_seen(note), ambient_questions(note), unchecked_distributions(note)):
                 contexts.enter_context(context)
             leaves = contexts.enter_context(written_in_place(self.m))
             contexts.enter_context(fixed_buffers(self.m, self._example.buffers))

@@ -23,7 +23,7 @@ from ir.capture.export.fixed.known_values import has_fixed_values, known_values
 from ir.capture.export.fixed.origins import Origins
 from ir.capture.export.flat_model import Flat, ModelAsItIs, Seen
 from ir.capture.export.meta_weights import without_memory
-from ir.capture.export.recurrent_layers import whole_recurrent_layers
+from ir.capture.export.replaced.recurrent_layers import whole_recurrent_layers
 from ir.capture.export.tracing_questions import look_up_questions
 from ir.capture.export.types_of_nodes import types_without_functions
 from ir.capture.program.default_dtype import with_stated_dtypes

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ir.analysis.interpret import interpret
 from ir.capture import capture
-from ir.capture.export.padding import NOTE
+from ir.capture.export.replaced.padding import NOTE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning"),
