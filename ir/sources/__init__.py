@@ -9,6 +9,7 @@ unpickled          such a file read without running pickled code
 folders            the folder that is meant: an adapter's base, a snapshot in the hub's cache
 sentences          folders of sentence-transformers: a transformer and the modules behind it
 checkpoint_folder  a Hugging Face folder: config.json and weights
+model_class        the configuration and the class that it names
 gguf_model         the model in a GGUF file
 libraries          folders of timm, open_clip and diffusers
 switches           fields of its configuration that are set so that it can be exported

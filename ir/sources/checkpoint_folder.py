@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,9 @@ from torch import nn
 from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.adapters.settings import SETTINGS
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.checkpoint.files import indexed_dtype, is_of_torch
+from ir.checkpoint.files import indexed_dtype
 from ir.checkpoint.formats.gguf.file import GgufFile, is_gguf
 from ir.checkpoint.formats.gguf.tensors import gguf_tensors
-from ir.checkpoint.formats.json_text import json_file
-from ir.checkpoint.formats.recognized import other_settings
-from ir.checkpoint.layouts import foreign_layout
 from ir.checkpoint.names import own_tensors
 from ir.checkpoint.quantized.planned import hold_planned
 from ir.checkpoint.quantized.quantization import quantization_of, reading_settings
@@ -32,17 +28,17 @@ from ir.checkpoint.transformers import silenced
 from ir.errors import SourceError, in_one_line
 from ir.sources.examples.described_images import DESCRIPTIONS
 from ir.sources.examples.example_inputs import BATCH, ExampleInputs, make_example
-from ir.sources.folders import CONFIG, base_folder, model_folder
+from ir.sources.folders import base_folder, model_folder
 from ir.sources.gguf_model import gguf_model
 from ir.sources.libraries.late_scipy import scipy_later
 from ir.sources.meta import parameters_on_meta
+from ir.sources.model_class import model_class, transformers_for
 from ir.sources.sentences.folder import SentencePart, sentence_parts, with_sentence_parts
 from ir.sources.source import Reading, Source, Variant, meant, opened
 from ir.sources.switches import switch
 
 _GENERATION = "generation_config.json"
 _SLOW = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "vocab.json", "vocab.txt")
-_UNTRUSTED = "the folder has Python code of its own, which is not run unasked: read it, then say --trust-remote-code"
 
 
 def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
@@ -54,11 +50,11 @@ def read_checkpoint_folder(path: Path, reading: Reading) -> Source:
     path = _first_folder(path, parts)
     adapters = (Adapter.open(path),) if (path / SETTINGS).is_file() else ()
     path = base_folder(path) if adapters else path
-    transformers = _transformers(path)
+    transformers = transformers_for(path)
     packed = GgufFile.open(path) if is_gguf(path) else None
     folder = path.parent if packed else path
     with scipy_later():
-        config, cls, how = gguf_model(packed, transformers) if packed else _model(path, transformers, reading)
+        config, cls, how = gguf_model(packed, transformers) if packed else model_class(path, transformers, reading)
     named = reading.checkpoint or (None if packed else path)
     checkpoint = opened(named, reading, *adapters) if reading.weights and named is not None else None
     caches = "past_key_values" in inspect.signature(cls.forward).parameters
@@ -149,74 +145,7 @@ def _example_for(
     return Variant("", (), example.inputs, example.dynamic, notes=example.notes)
 
 
-# ---- the configuration
-
-
-def _model(path: Path, transformers: Any, reading: Reading) -> tuple[Any, Any, tuple[str, ...]]:
-    """The configuration and the class of a folder's model, with notes."""
-    plain = _read_config(path)
-    _check_code(path, plain, transformers, reading)
-    config = _make_config(path, plain, transformers, reading)
-    cls, notes = _model_class(path, plain, config, transformers, reading)
-    return _of_part(path, config, cls), cls, notes
-
-
-def _of_part(path: Path, config: Any, cls: Any) -> Any:
-    """The configuration, or that of the part of a model that the class is, as the text encoder of a CLIP."""
-    own = getattr(cls, "config_class", None)
-    if own is None or isinstance(config, own) or not own.__module__.startswith("transformers.models."):
-        return config
-    with silenced():
-        return own.from_pretrained(path, local_files_only=True)
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    file = path / CONFIG
-    plain = json_file(file)
-    if not isinstance(plain, dict):
-        raise SourceError(f"{file} holds a {type(plain).__name__}, not the fields of a configuration")
-    if "_diffusers_version" in plain:
-        raise SourceError(
-            f"{path} is a diffusers checkpoint, whose inputs are not known; give a model file that makes "
-            f"`{plain.get('_class_name', 'the model')}.from_config(...)` and names the folder as `checkpoint`"
-        )
-    return plain
-
-
-def _transformers(path: Path) -> Any:
-    try:
-        return import_module("transformers")
-    except ImportError as e:
-        raise SourceError(
-            f"{path} is a checkpoint of transformers, which is not installed ({e}); pip install 'stagecut[examples]'"
-        ) from e
-
-
-def _check_code(path: Path, plain: Mapping[str, Any], transformers: Any, reading: Reading) -> None:
-    """Raise SourceError for a folder that needs code of its own, unless the user trusts it."""
-    kind = plain.get("model_type")
-    if (other := other_settings(plain)) and not is_of_torch(path):
-        raise SourceError(f"{path} {other}")
-    known = isinstance(kind, str) and kind in transformers.CONFIG_MAPPING
-    if known or (plain.get("auto_map") and reading.trust_remote_code):
-        return
-    if plain.get("auto_map"):
-        raise SourceError(f"{path} is of no model that transformers has; {_UNTRUSTED}")
-    known_to = f"transformers {transformers.__version__}"
-    if not kind and (other := foreign_layout(path)):
-        raise SourceError(f"{path} {other}")
-    what = f"model_type {kind!r}, which {known_to} does not know" if kind else f"no model_type, as {known_to} asks"
-    raise SourceError(
-        f"{path}/config.json names {what}; a newer version may know it, or give a model file that makes it"
-    )
-
-
-def _make_config(path: Path, plain: Mapping[str, Any], transformers: Any, reading: Reading) -> Any:
-    remote = reading.trust_remote_code and bool(plain.get("auto_map"))
-    try:
-        return transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=remote)
-    except Exception as e:
-        raise SourceError(f"{path}/config.json is no {plain.get('model_type')} configuration: {in_one_line(e)}") from e
+# ---- what lies beside the weights
 
 
 def _tokenizer(path: Path) -> Iterator[Path]:
@@ -243,64 +172,6 @@ def _generation_config(path: Path, transformers: Any) -> Any:
 
 
 # ---- the model
-
-
-def _model_class(
-    path: Path, plain: Mapping[str, Any], config: Any, transformers: Any, reading: Reading
-) -> tuple[Any, tuple[str, ...]]:
-    """The class that the checkpoint was saved from, and a note where that is a guess."""
-    named = next(iter(plain.get("architectures") or ()), None)
-    code = {str(ref).rpartition(".")[2]: ref for ref in dict(plain.get("auto_map") or {}).values() if ref}
-    if reading.trust_remote_code and (own := _own_code(named, config, plain, transformers)):
-        dynamic = import_module("transformers.dynamic_module_utils")
-        try:
-            return dynamic.get_class_from_dynamic_module(own, path, local_files_only=True), ()
-        except Exception as e:
-            raise SourceError(f"the code in {path} does not give {own.rpartition('.')[2]}: {in_one_line(e)}") from e
-    if named is not None:
-        if not hasattr(transformers, named):
-            way_out = _UNTRUSTED if named in code else "a newer version may, or give a model file that makes it"
-            raise SourceError(
-                f"{path}/config.json names the architecture {named}, which transformers {transformers.__version__} "
-                f"does not have; {way_out}"
-            )
-        known = getattr(transformers, named)
-        if not (inspect.isclass(known) and issubclass(known, nn.Module)):
-            raise SourceError(
-                f"{path}/config.json names the architecture {named}, which is no model itself; name the class that the "
-                "weights are of, such as LlamaForCausalLM"
-            )
-        return known, ()
-    try:
-        cls = transformers.AutoModel._model_mapping[type(config)]
-    except KeyError:
-        raise SourceError(
-            f"{path}/config.json names no architectures, and {plain.get('model_type')} has no model without a head; "
-            'add "architectures": ["..."] to it'
-        ) from None
-    cls = _classes(cls)[0]
-    return cls, (f"config.json names no architectures: this is {cls.__name__}, the model without a head",)
-
-
-def _own_code(named: str | None, config: Any, plain: Mapping[str, Any], transformers: Any) -> str:
-    """The place in a folder's code of the model's class, as transformers spells it; empty where there is none.
-
-    A class of the library makes way for the one that the folder has for the same auto class, as with transformers.
-    """
-    codes = {auto: str(ref) for auto, ref in dict(plain.get("auto_map") or {}).items() if isinstance(ref, str)}
-    if named is None:
-        return codes.get("AutoModel", "")
-    for auto, ref in codes.items():
-        known = getattr(getattr(transformers, auto, None), "_model_mapping", {})
-        if ref.rpartition(".")[2] == named:
-            return ref
-        if type(config) in known and named in [cls.__name__ for cls in _classes(known[type(config)])]:
-            return ref
-    return ""
-
-
-def _classes(found: Any) -> Sequence[type]:
-    return found if isinstance(found, tuple) else (found,)
 
 
 def _build(path: Path, cls: Any, config: Any, dtype: torch.dtype) -> nn.Module:

@@ -33,12 +33,12 @@ from ir.errors import CaptureError, PlanError, SourceError
 from ir.machine.host import named_cluster
 from ir.objects.recipe import recipe
 from ir.sources import Reading, read_source
-from ir.sources.checkpoint_folder import _transformers
 from ir.sources.decoder import own, translator
 from ir.sources.decoder.caches.kept import cache_after
 from ir.sources.decoder.terms import decoding_terms
 from ir.sources.examples.described_images import DescribedImages
 from ir.sources.examples.example_inputs import _Maker
+from ir.sources.model_class import transformers_for
 from ir.sources.unpickled import check_expressions
 
 NONE = cast(Any, None)
@@ -169,7 +169,7 @@ def test_packed_weights_that_are_not_read(
 def test_a_checkpoint_without_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(SourceError, match=r"is a checkpoint of transformers, which is not installed .*pip install"):
-        _transformers(tmp_path)
+        transformers_for(tmp_path)
 
 
 # ---- model files and programs

@@ -13,13 +13,9 @@ from torch import Tensor, nn
 
 from ir.capture import capture
 from ir.errors import CaptureError, CompileError, SourceError
-from ir.sources.checkpoint_folder import (
-    _check_code,
-    _generation_config,
-    _make_config,
-    read_checkpoint_folder,
-)
+from ir.sources.checkpoint_folder import _generation_config, read_checkpoint_folder
 from ir.sources.decoder.own import own_step
+from ir.sources.model_class import _check_code, _make_config
 from ir.sources.source import Reading
 from passes import auto_partition
 

@@ -63,13 +63,13 @@ def test_a_folder_is_read_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
     sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 16}
     t.LlamaConfig(**sizes, intermediate_size=8, architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
     seen: list[ModuleType] = []
-    plain = checkpoint_folder._model_class
+    plain = checkpoint_folder.model_class
 
     def model_class(*given: Any) -> Any:
         seen.append(sys.modules["scipy.optimize"])
         return plain(*given)
 
-    monkeypatch.setattr(checkpoint_folder, "_model_class", model_class)
+    monkeypatch.setattr(checkpoint_folder, "model_class", model_class)
     read_source(str(tmp_path), Reading(weights=False))
     assert not hasattr(seen[0], "__file__")
     assert "scipy.optimize" not in sys.modules
