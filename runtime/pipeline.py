@@ -188,7 +188,7 @@ class Pipeline:
         `outputs`: names of outputs as in the manifest, or parts of them such as "logits[:, -1]": the result is then a
         dict of these, and the rest stays on the stages' devices.
         """
-        return self.submit(*args, microbatches=microbatches, outputs=outputs, **kwargs).result()
+        return self._run(self._parts_of(args, kwargs, microbatches, outputs))
 
     def submit(
         self, *args: Any, microbatches: int = 1, outputs: Sequence[str] | None = None, **kwargs: Any
@@ -199,10 +199,7 @@ class Pipeline:
         Of slices of a larger tensor, samples are compared, on an accelerator none.
         Raises InputError before anything runs.
         """
-        self._stages.engine.require_open()
-        batch = self._programs.bind(args, kwargs)
-        calls, sizes = self._programs.program_of(batch), batch.sizes
-        return self._send(calls.parts(batch, microbatches, outputs, lambda made: calls.returns.build(made, sizes)))
+        return self._send(self._parts_of(args, kwargs, microbatches, outputs))
 
     def map(self, batches: Iterable[Any], in_flight: int = 8) -> Iterator[Any]:
         """Run a stream of batches, at most `in_flight` at a time, and yield their results in order.
@@ -224,7 +221,7 @@ class Pipeline:
 
         Raises InputError before anything runs, or StageError.
         """
-        return self.submit_named(tensors, microbatches=microbatches, outputs=outputs).result()
+        return self._run(self._named_parts_of(tensors, microbatches, outputs))
 
     def submit_named(
         self, tensors: Mapping[str, torch.Tensor], *, microbatches: int = 1, outputs: Sequence[str] | None = None
@@ -233,10 +230,7 @@ class Pipeline:
 
         Raises InputError before anything runs.
         """
-        self._stages.engine.require_open()
-        batch = self._programs.bind_named(tensors)
-        calls = self._programs.program_of(batch)
-        return self._send(calls.parts(batch, microbatches, outputs, calls.named))
+        return self._send(self._named_parts_of(tensors, microbatches, outputs))
 
     def submit_shared(
         self, tensors: Mapping[str, torch.Tensor], outputs: Sequence[str], callers: Sequence[Mapping[str, int]]
@@ -390,6 +384,30 @@ class Pipeline:
             self._stages.monitor.leave_by(error)
         self.close()
 
+    def _parts_of(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], microbatches: int, outputs: Sequence[str] | None
+    ) -> BatchParts:
+        self._stages.engine.require_open()
+        batch = self._programs.bind(args, kwargs)
+        calls, sizes = self._programs.program_of(batch), batch.sizes
+        return calls.parts(batch, microbatches, outputs, lambda made: calls.returns.build(made, sizes))
+
+    def _named_parts_of(
+        self, tensors: Mapping[str, torch.Tensor], microbatches: int, outputs: Sequence[str] | None
+    ) -> BatchParts:
+        self._stages.engine.require_open()
+        batch = self._programs.bind_named(tensors)
+        calls = self._programs.program_of(batch)
+        return calls.parts(batch, microbatches, outputs, calls.named)
+
+    def _run(self, batch: BatchParts) -> Any:
+        """The result that a future of `_send` would hold."""
+        if len(batch.parts) > 1:
+            return self._send(batch).result()
+        warn_of_autocast()
+        (part,) = batch.parts
+        return self._stages.engine.run(*self._sendable(part, lambda outputs: batch.result([outputs])))
+
     def _send(self, batch: BatchParts) -> Future[Any]:
         warn_of_autocast()
         (*first, last), result = batch.parts, batch.result
@@ -398,11 +416,14 @@ class Pipeline:
         return self._send_part(last, lambda outputs: result([*(part.result() for part in futures), outputs]))
 
     def _send_part(self, part: Values, finish: Finish) -> Future[Any]:
+        return self._stages.engine.send(*self._sendable(part, finish))
+
+    def _sendable(self, part: Values, finish: Finish) -> tuple[Values, Finish, torch.device | None]:
+        """A batch as the engine takes it, what makes the result, and where that is to be."""
         part = self._programs.laid_out(part)
         inputs = self._programs.program_of(part).entry.inputs
         given = Untouched.of(zip((tensor.name for tensor in inputs), part.tensors, strict=True))
-        finished = partial(self._finish, finish, given)
-        return self._stages.engine.send(part, finished, None if self._outputs_stay else part.device)
+        return part, partial(self._finish, finish, given), None if self._outputs_stay else part.device
 
     def _finish(self, finish: Finish, given: Untouched, outputs: tuple[torch.Tensor, ...]) -> Any:
         given.check()

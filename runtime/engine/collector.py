@@ -1,4 +1,4 @@
-"""The thread that takes the outputs from the stages and completes the caller's futures, in order."""
+"""The outputs of batches on their way to the caller, and the thread that completes futures with them, in order."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,24 +30,57 @@ class Ticket:
     output_device: torch.device | None = None  # None: outputs stay where they are made
     early: Early | None = None  # in place of `finish`: called as soon as outputs can come to the output device
     streams: tuple[torch.Stream, ...] = ()  # the caller's, on every accelerator where outputs may be
+    launched: Values | Failure | None = None  # the outputs, where the caller's thread launched the stages
     future: Future[Any] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()  # the stages run it in any case: it cannot be cancelled
 
-    def complete(self, outputs: tuple[torch.Tensor, ...]) -> None:
-        """Set the future to `finish(outputs)`, computed in the caller's streams, as the result is the caller's."""
+    def result(self, outputs: tuple[torch.Tensor, ...]) -> Any:
+        """`finish(outputs)`, computed in the caller's streams, as the result is the caller's."""
         with ExitStack() as stack:
             for stream in self.streams:
                 stack.enter_context(stream)
                 for tensor in outputs:
                     if tensor.device == stream.device:
                         tensor.record_stream(stream)
-            self.future.set_result(self.finish(outputs))
+            return self.finish(outputs)
 
     def abandon(self, cause: BaseException | None) -> None:
         """Fail the future with the cause, or with PipelineClosed."""
-        self.future.set_exception(cause or PipelineClosed("the pipeline was closed before this batch was done"))
+        self.future.set_exception(lost(cause))
+
+
+def lost(cause: BaseException | None) -> BaseException:
+    """The error of a batch that the pipeline was closed on: the fault that it was closed for, if there was one."""
+    return cause or PipelineClosed("the pipeline was closed before this batch was done")
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """Outputs that come to where the caller wants them.  Not thread-safe."""
+
+    require_open: Callable[[], None]  # raises ChannelClosed
+    copies: dict[torch.device, DeviceCopies] = field(default_factory=dict)  # to each output device
+
+    def on(self, device: torch.device | None, outputs: Values) -> tuple[torch.Tensor, ...]:
+        """The outputs on `device`, once they have been computed and copied.  Raises ChannelClosed.
+
+        Only who asks this waits for devices, so batches count as in flight until they are done.
+        """
+        if device is None or device.type == "cpu":  # a copy to the host blocks, which nothing could end
+            self._wait(outputs.ready)
+        if device is None:
+            return outputs.tensors
+        copies = self.copies.setdefault(device, DeviceCopies(device))
+        tensors, ready = copies.bring(outputs.tensors, outputs.ready)
+        self._wait(ready)
+        return tensors
+
+    def _wait(self, events: Sequence[torch.Event]) -> None:
+        wait_for(events, self.require_open)
+        if events:  # aborting a job completes the events of broken transfers, whose tensors then hold no data
+            self.require_open()
 
 
 @dataclass(frozen=True)
@@ -55,7 +89,10 @@ class Collector:
 
     tickets: Channel[Ticket]
     inlets: tuple[Port, ...]
-    copies: dict[torch.device, DeviceCopies] = field(default_factory=dict)  # to each output device
+
+    @cached_property
+    def _arrivals(self) -> Arrivals:
+        return Arrivals(self.tickets.require_open)
 
     def run(self) -> None:
         """Until a channel is closed; all that is in flight then fails with the cause, or with PipelineClosed."""
@@ -74,7 +111,8 @@ class Collector:
 
     def _complete(self, ticket: Ticket) -> None:
         try:
-            self._answer(ticket, receive_all(self.inlets, ticket.output_device, ticket.early is not None))
+            message = ticket.launched or receive_all(self.inlets, ticket.output_device, ticket.early is not None)
+            self._answer(ticket, message)
         except ChannelClosed as e:
             ticket.abandon(e.__cause__)
             raise
@@ -90,25 +128,6 @@ class Collector:
             case Values() if ticket.early is not None:
                 ticket.future.set_result(ticket.early(message))
             case Values():
-                ticket.complete(self._outputs_on(ticket.output_device, message))
+                ticket.future.set_result(ticket.result(self._arrivals.on(ticket.output_device, message)))
             case Reset() | FinishKernels() | SetTrace():
                 ticket.future.set_result(None)
-
-    def _outputs_on(self, device: torch.device | None, outputs: Values) -> tuple[torch.Tensor, ...]:
-        """The outputs on `device`, once they have been computed and copied.  Raises ChannelClosed.
-
-        Only this thread waits for devices, so batches count as in flight until they are done.
-        """
-        if device is None or device.type == "cpu":  # a copy to the host blocks, which nothing could end
-            self._wait(outputs.ready)
-        if device is None:
-            return outputs.tensors
-        copies = self.copies.setdefault(device, DeviceCopies(device))
-        tensors, ready = copies.bring(outputs.tensors, outputs.ready)
-        self._wait(ready)
-        return tensors
-
-    def _wait(self, events: Sequence[torch.Event]) -> None:
-        wait_for(events, self.tickets.require_open)
-        if events:  # aborting a job completes the events of broken transfers, whose tensors then hold no data
-            self.tickets.require_open()

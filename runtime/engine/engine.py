@@ -16,9 +16,9 @@ import torch
 
 from runtime.device.streams import current_streams
 from runtime.engine.channel import Channel, ChannelClosed, Closable
-from runtime.engine.collector import Collector, Early, Finish, Ticket
+from runtime.engine.collector import Arrivals, Collector, Early, Finish, Ticket, lost
 from runtime.engine.launcher import Launcher
-from runtime.engine.message import Control, SetTrace, Values
+from runtime.engine.message import Control, Failure, SetTrace, Values
 from runtime.engine.ports import Ports, Runner, in_one_process, send_all
 from runtime.engine.watchdog import Watchdog
 from runtime.engine.worker import Worker
@@ -28,6 +28,7 @@ from runtime.stage.stage import LoadedStage
 from runtime.trace.traces import Trace
 
 CLOSE_GRACE = 5.0  # seconds that closing waits for the stages to finish what they run
+COPIED_AT_ONCE = 1 << 20  # bytes of the host that the caller's thread copies; meanwhile it reads no further batch
 
 
 class Engine:
@@ -59,6 +60,7 @@ class Engine:
         self._tickets: Channel[Ticket] = Channel()
         self._sending = Lock()  # held while one message enters the channels
         self._tracing = Lock()  # held while a trace is on
+        self._arrivals, self._bringing = Arrivals(self._tickets.require_open), Lock()  # those that callers wait for
         workers = [Worker(stage, ports.inlets(stage.index), ports.outlets(stage.index)) for stage in stages]
         self._sent = 0
         self._process = os.getpid()
@@ -117,15 +119,18 @@ class Engine:
         or on `output_device`, those of other processes.
         Raises PipelineClosed.
         """
-        accelerators = current_streams([*self._devices, *([] if output_device is None else [output_device])])
-        ticket = Ticket(finish, output_device, early, accelerators)
+        streams = self._callers_streams(output_device)
         self.require_open()
         header = replace(message, tensors=()) if isinstance(message, Values) else message
         with self._sending:
+            at_once = isinstance(message, Values) and early is None and _is_soon_copied(message.tensors)
+            ticket = Ticket(finish, output_device, early, streams, self._launched(message) if at_once else None)
             try:
                 self._tickets.send(ticket)
             except ChannelClosed as e:
                 raise _closed(e) from e.__cause__
+            if ticket.launched is not None:
+                return ticket.future
             self._sent += 1
             try:
                 for channel in self._control:
@@ -137,6 +142,36 @@ class Engine:
                 self.close()
                 raise
         return ticket.future
+
+    def run(self, batch: Values, finish: Finish, output_device: torch.device | None = None) -> Any:
+        """The result that a future of `send` would hold.  Raises PipelineClosed or StageError.
+
+        Where all that stages do is to launch graphs, no other thread takes part.
+        """
+        self.require_open()
+        with self._sending:
+            made = self._launched(batch)
+        if made is None:
+            return self.send(batch, finish, output_device).result()
+        if isinstance(made, Failure):
+            raise made.error
+        try:
+            with torch.inference_mode(False), torch.no_grad():  # as on the collecting thread
+                with self._bringing:
+                    outputs = self._arrivals.on(output_device, made)
+                return Ticket(finish, streams=self._callers_streams(output_device)).result(outputs)
+        except ChannelClosed as e:
+            raise lost(e.__cause__) from None
+
+    def _launched(self, batch: Values) -> Values | Failure | None:
+        """The outputs of a batch, if all that stages do for it is to launch graphs, or the failure of one."""
+        try:
+            return self._launcher.run(batch, self._sent) if self._launcher else None
+        except StageError as e:
+            return Failure(e)
+
+    def _callers_streams(self, output_device: torch.device | None) -> tuple[torch.Stream, ...]:
+        return current_streams([*self._devices, *([] if output_device is None else [output_device])])
 
     def launch(self, batch: Values) -> Values | None:
         """The outputs of a batch, which devices may still compute, if all that stages do for it is to launch graphs.
@@ -193,6 +228,10 @@ def _run(runner: Runner, closables: Sequence[Closable]) -> None:
             closable.close(cause)
         if isinstance(runner, Collector):
             runner.abandon(cause)
+
+
+def _is_soon_copied(tensors: Sequence[torch.Tensor]) -> bool:
+    return sum(tensor.nbytes for tensor in tensors if tensor.is_cpu) <= COPIED_AT_ONCE
 
 
 def _closed(closed: ChannelClosed) -> PipelineClosed:

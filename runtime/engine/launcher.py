@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,10 +66,17 @@ class Launcher:
         And where a worker has not answered all messages that were `sent`.  No tensor may ever change: stages know one
         that they have had.  Raises StageError.
         """
+        return self._begun(message, sent, lambda worker, *given: worker.launch(*given, message.pack))
+
+    def run(self, message: Values, sent: int) -> Values | None:
+        """The same for a batch whose tensors may change once devices have read them; parts of outputs may be wanted."""
+        return self._begun(message, sent, lambda worker, *given: worker.run_graph(*given, message))
+
+    def _begun(self, message: Values, sent: int, begin: Callable[..., Launched]) -> Values | None:
         known = [worker for of in self._workers if (worker := of()) is not None and worker.answered == sent]
         if len(known) < len(self._workers):
             return None
-        with launching() as allowed, torch.no_grad():
+        with launching() as allowed, torch.inference_mode(False), torch.no_grad():  # as on the threads of stages
             sizes = sizes_key(message)
             graphs = [graph for worker in known if (graph := worker.graph_of(sizes)) is not None] if allowed else []
             if len(graphs) < len(known):
@@ -78,6 +85,8 @@ class Launcher:
             received = self._received[message.program]
             for worker, graph in zip(known, graphs, strict=True):
                 index = worker.stage.index
-                made[index] = worker.launch(graph, *received[index].of(made), message.pack)
+                made[index] = begin(worker, graph, *received[index].of(made))
             tensors, ready = received[None].of(made)
-        return Values(tuple(tensors), ready=ready, program=message.program)
+            parts = {place: part for of in made.values() for place, part in of.parts.items()}
+        outputs = [parts.get(place, tensor) for place, tensor in enumerate(tensors)]
+        return Values(tuple(outputs), ready=ready, program=message.program)

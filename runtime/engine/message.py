@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -39,6 +40,7 @@ class Launched(NamedTuple):
 
     tensors: tuple[torch.Tensor, ...]
     ready: tuple[torch.Event, ...]
+    parts: Mapping[int, torch.Tensor] = MappingProxyType({})  # see Values
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,25 @@ class Worker:
             running.made = running.made or ()
         return Launched(made, tuple(running.made))
 
+    def run_graph(
+        self, graph: StageLaunch, tensors: Sequence[torch.Tensor], ready: Sequence[torch.Event], batch: Values
+    ) -> Launched:
+        """The same for tensors that may change once the device has read them, and with the parts that `batch` wants.
+
+        Raises StageError.
+        """
+        running = self._begin(ready)
+        try:
+            with within(self.stage.stream):
+                made = graph.run(self.stage.receive(tensors, ready))
+                parts = self._parts(made, batch)
+                running.made = made_in(self.stage.stream)
+        except BaseException as e:
+            raise StageError(self.stage.index, str(self.stage.device), e) from e
+        finally:
+            running.made = running.made or ()
+        return Launched(made, tuple(running.made), parts)
+
     def _answered(self, message: Message) -> Message:
         self._graphs.clear()
         answer = self._answer(message)

@@ -46,6 +46,7 @@ class RecordedGraph:
         return tuple([output.clone() for output in self.outputs])
 
     def run(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """See `StageLaunch.run`."""
         self._forget()
         for alike in self._by_dtype:
             _copy_all([self.inputs[i] for i in alike], [tensors[i] for i in alike])

@@ -45,6 +45,10 @@ class StageLaunch(Protocol):
         """
         ...
 
+    def run(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """The outputs for these tensors, on the stage's device, which may change later."""
+        ...
+
 
 @dataclass(frozen=True)
 class StageModule:
