@@ -89,8 +89,8 @@ class Pipeline:
         names it, and the pipeline is closed.  `compile` makes the stages faster by torch.compile, whose results are
         kept in the folder for the next load of the same files on such a device;
         `cuda_graphs` launches all kernels of a stage at once; both prepare at the first batch of a size.  By default,
-        a process of its own, and any decoder, does so from the third batch of a size among 16 on, once its kernels are
-        compiled, for at most 8 sizes of each program of a stage (64 of a decoder), where its outputs take less than
+        a stage that draws no random numbers does so from the third batch of a size among 16 on, once its kernels are
+        compiled, for at most 8 sizes of each of its programs (64 of a decoder), where its outputs take less than
         256 MiB, and for no more once less than a tenth of the device's memory is free.
 
         `processes`: whether the stages run in processes that this one starts, one for each device, and ends; by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -55,8 +55,6 @@ class RunningStages:
             with suppress(HostBetween):
                 owned = StageProcesses(job, manifest, strict, direct=processes is None)
                 return cls._in_processes(owned, manifest, placed)
-        if not manifest.generation.page:  # by themselves, decoders alone record graphs: steps are padded to few shapes
-            speed = replace(speed, cuda_graphs=bool(speed.cuda_graphs))
         speed = speed.of_artifact(folder, manifest)
         stages = load_stages(folder, manifest, placed, strict=strict, speed=speed, checked=bool(numbers))
         return cls(manifest, placed, Engine(manifest, stages, timeout), Programs.parse(manifest))

@@ -60,16 +60,19 @@ class RecurringShapes:
         may_record: Callable[[], bool],
         is_compiled: Callable[[ShapeKey], bool] | None = None,
         rule: Recurrence = OF_BATCHES,
+        random_states: Callable[[], Sequence[torch.Tensor]] = lambda: (),
     ) -> None:
         """`call`: the module as it is, which `is_compiled` tells for a shape, if it must be.
 
         `may_record`: whether the device has memory for another recording, and kernels are there that it would launch.
+        `random_states`: those of the generators that the module may draw from.
         """
         self._rule = rule
         self._call = call
         self._is_compiled = is_compiled or (lambda key: True)
         self._recorder = recorder
         self._may_record = may_record
+        self._random_states = random_states
         self._calls = 0
         self._seen: OrderedDict[ShapeKey, deque[int]] = OrderedDict()  # the numbers of its last calls; the latest last
         self._used: dict[ShapeKey, int] = {}  # the number of the latest call of each shape that is recorded
@@ -96,8 +99,10 @@ class RecurringShapes:
         self._calls += 1
         key = shape_key(tensors, sizes)
         if key not in self._used and not self._record_next(key):
+            before = self._random_states()
             made = self._call(*tensors, **sizes)
-            if sum(tensor.nbytes for tensor in _tensors(made)) >= COPIED_SLOWLY:
+            draws = not all(map(torch.equal, before, self._random_states()))  # as often again to be recorded
+            if draws or sum(tensor.nbytes for tensor in _tensors(made)) >= COPIED_SLOWLY:
                 self._seen.pop(key, None)
             return made
         try:
@@ -146,6 +151,12 @@ class RecurringShapes:
 def _tensors(made: Any) -> Sequence[torch.Tensor]:
     """The tensors that a stage returned; it may have returned anything."""
     return [one for one in made if isinstance(one, torch.Tensor)] if isinstance(made, tuple) else ()
+
+
+def random_states(device: torch.device) -> tuple[torch.Tensor, ...]:
+    """The states of torch's own generators of random numbers, of the host and of an accelerator."""
+    of_device = getattr(torch.get_device_module(device), "get_rng_state", None)
+    return torch.get_rng_state(), *(() if of_device is None else (of_device(device),))
 
 
 def has_room(device: torch.device) -> bool:

@@ -25,7 +25,7 @@ from runtime.stage.compiling.repeated_layers import set_apart
 from runtime.stage.compiling.step_graphs import fewer_kernels
 from runtime.stage.cuda_graphs import GraphedStage, GraphMemory
 from runtime.stage.linear.few_rows import uses_few_rows
-from runtime.stage.recurring_shapes import OF_BATCHES, OF_TEXTS, Recurrence, RecurringShapes, has_room
+from runtime.stage.recurring_shapes import OF_BATCHES, OF_TEXTS, Recurrence, RecurringShapes, has_room, random_states
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule
 
 
@@ -101,7 +101,8 @@ class Speed:
             return replace(module, call=at_once, is_prepared=at_once.is_prepared, graphs=at_once.graph_of)
         later = graphed(stage.kernels.are_compiled)
         once = plain if module.pools else module  # a decoder's prefills have many shapes: only recorded ones compile
-        recurring = RecurringShapes(once.call, later, partial(_may_record, stage), once.is_prepared, self.recurrence)
+        may_record, random = partial(_may_record, stage), partial(random_states, stage.device)
+        recurring = RecurringShapes(once.call, later, may_record, once.is_prepared, self.recurrence, random)
         return replace(module, call=recurring, is_prepared=recurring.is_prepared, graphs=recurring.graph_of)
 
     def _cache(self, stage: LoadedStage) -> CompiledCache | None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -220,6 +221,61 @@ def test_what_cannot_be_recorded_says_so(tmp_path: Path) -> None:
         pytest.raises(StageError, match="cannot be recorded as a CUDA graph; run it without cuda_graphs"),
     ):
         pipe(torch.ones(1, 4))
+
+
+def test_without_flags_what_cannot_be_recorded_runs_as_it_is(tmp_path: Path) -> None:
+    body = "if x.sum() > 0: x = x + 1\nreturn (x,)"
+    path = write(tmp_path, [Part(body, {"x": None}, {"y": ((), (0,))})])
+    with Pipeline.load(path, devices=["cuda"]) as pipe:
+        for i in range(-3, 4):
+            assert torch.equal(pipe(torch.full((1, 4), i)), torch.full((1, 4), i + (i > 0)))
+    assert torch.ones(1, device="cuda").item() == 1
+
+
+def test_random_numbers_are_those_of_the_callers_generator(tmp_path: Path) -> None:
+    body = "return (x + torch.nn.functional.dropout(torch.ones_like(x)),)"
+    path = write(tmp_path, [Part(body, {"x": None}, {"y": ((), (0,))})])
+    x = torch.zeros(8, 4, device="cuda")
+    with Pipeline.load(path, devices=["cuda"]) as pipe:
+        torch.cuda.manual_seed(0)
+        drawn = [pipe(x) for _ in range(6)]
+    torch.cuda.manual_seed(0)
+    assert all(torch.equal(y, torch.nn.functional.dropout(torch.ones_like(x))) for y in drawn)
+
+
+def test_the_caller_may_use_the_device_while_stages_are_recorded(tmp_path: Path) -> None:
+    """In any way: torch's default stream, calls that wait for the device, memory that is given back."""
+    done, errors, turns = Event(), list[BaseException](), 0
+
+    def use() -> None:
+        nonlocal turns
+        try:
+            while not done.is_set():
+                x = torch.ones(1 << 20, device="cuda")
+                assert x.sum().item() == 1 << 20
+                torch.cuda.synchronize()
+                assert x.cpu()[0] == 1
+                del x
+                torch.cuda.empty_cache()
+                turns += 1
+        except BaseException as e:
+            errors.append(e)
+
+    body = "for _ in range(300): x = x + 1\nreturn (x,)"
+    path = write(tmp_path, [Part(body, {"x": None}, {"y": ((), (0,))})])
+    user = Thread(target=use)
+    user.start()
+    try:
+        for _ in range(3):
+            with Pipeline.load(path, devices=["cuda"]) as pipe:
+                for rows in range(1, 9):
+                    for _ in range(4):
+                        assert torch.equal(pipe(torch.zeros(rows, 4)), torch.full((rows, 4), 300.0))
+    finally:
+        done.set()
+        user.join()
+    assert not errors
+    assert turns > 10
 
 
 def test_a_graph_that_was_let_go_is_recorded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from runtime.errors import InputError, PipelineClosed, StageError
 from runtime.stage.speed import Speed
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
 from tests.support.artifacts.by_hand import batches, chain
+from tests.support.artifacts.stand_in_graphs import StandInDevice, stand_in_graphs
 
 HERE = "MainThread"
 
@@ -168,6 +169,13 @@ def test_a_pipeline_is_closed_while_a_caller_waits(pipe: Pipeline, monkeypatch: 
     pending.query.side_effect = lambda: pipe.close()  # by another thread, or a signal, in the midst of the wait
     with pytest.raises(PipelineClosed, match="the pipeline was closed before this batch was done"):
         pipe(torch.ones(2, 4))
+
+
+def test_without_flags_a_graph_is_launched_from_the_third_batch_of_a_size_on(tmp_path: Path) -> None:
+    with stand_in_graphs(StandInDevice()) as device, Pipeline.load(chain(tmp_path)) as pipe:
+        for number, x in enumerate(torch.arange(40.0).view(5, 2, 4)):
+            assert torch.equal(pipe(x), of(x))
+            assert device.replays == 2 * max(number - 1, 0)  # of two stages
 
 
 def test_callers_on_many_threads(pipe: Pipeline) -> None:

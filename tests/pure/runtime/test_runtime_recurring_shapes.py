@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -185,6 +186,19 @@ def test_outputs_that_take_long_to_copy_are_not_those_of_a_graph(
     assert not any(calls(stage, 5, WINDOW))
     assert stage.is_prepared(shape_key([torch.zeros(5)], {"rows": 5}))
     monkeypatch.setattr(recurring_shapes, "COPIED_SLOWLY", 5)
+    assert calls(stage, 6, RECURS)[-1]
+
+
+def test_a_module_that_draws_random_numbers_draws_no_more_of_them_to_be_recorded(recorder: Recorder) -> None:
+    def noisy(x: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
+        return (torch.rand(1) - 1 if len(x) == 5 else torch.zeros(1),)
+
+    states = partial(recurring_shapes.random_states, torch.device("cpu"))
+    stage = RecurringShapes(noisy, recorder, lambda: True, random_states=states)
+    torch.manual_seed(0)
+    drawn = [stage(torch.zeros(5), rows=5)[0] for _ in range(2 * RECURS)]
+    torch.manual_seed(0)
+    assert drawn == [torch.rand(1) - 1 for _ in range(2 * RECURS)]
     assert calls(stage, 6, RECURS)[-1]
 
 
