@@ -10,6 +10,7 @@ from collections.abc import Callable
 from runtime.distributed.bootstrap import TIMEOUT
 from runtime.errors import DeviceError, DistributedError, InputError, ManifestError, StageError
 from runtime.pipeline import Pipeline
+from runtime.stage.callers import CALLERS
 
 
 def is_first() -> bool:
@@ -21,6 +22,7 @@ def loaded(options: argparse.Namespace) -> Pipeline:
     """The pipeline, in as many processes as torchrun started."""
     devices = options.devices.split(",") if options.devices else None
     speed = {"compile": options.compile, "cuda_graphs": options.cuda_graphs or None}
+    CALLERS.are_ours = True
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         how = {"timeout": options.timeout, "processes": options.processes}
         return Pipeline.load(options.artifact, devices, strict=options.strict, **how, **speed)

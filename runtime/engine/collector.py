@@ -17,9 +17,21 @@ from runtime.engine.channel import Channel, ChannelClosed
 from runtime.engine.message import Failure, FinishKernels, Message, Reset, SetTrace, Values
 from runtime.engine.ports import Port, receive_all
 from runtime.errors import PipelineClosed
+from runtime.stage.callers import CALLERS
 
 Finish = Callable[[tuple[torch.Tensor, ...]], Any]  # the model's outputs -> the caller's result
 Early = Callable[[Values], Any]  # the same for outputs that devices may still compute
+
+
+class BatchFuture(Future[Any]):
+    """The future of a batch."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """As that of `Future`, which it waits for as a caller."""
+        if self.done():
+            return super().result()
+        with CALLERS.waiting():
+            return super().result(timeout)
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Ticket:
     early: Early | None = None  # in place of `finish`: called as soon as outputs can come to the output device
     streams: tuple[torch.Stream, ...] = ()  # the caller's, on every accelerator where outputs may be
     launched: Values | Failure | None = None  # the outputs, where the caller's thread launched the stages
-    future: Future[Any] = field(default_factory=Future)
+    future: Future[Any] = field(default_factory=BatchFuture)
 
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()  # the stages run it in any case: it cannot be cancelled

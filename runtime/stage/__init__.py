@@ -12,4 +12,5 @@ cuda_graphs  a stage as CUDA graphs, one for each shape
 helper_kernels  kernels that files beside stages compile while these run without them
 rehearsal    a first run on zeros, before the first batch
 recurring_shapes  a stage that is recorded once a shape comes again
+callers      threads that wait for results: meanwhile stages are recorded beside their code
 """

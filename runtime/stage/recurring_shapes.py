@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -61,11 +62,13 @@ class RecurringShapes:
         is_compiled: Callable[[ShapeKey], bool] | None = None,
         rule: Recurrence = OF_BATCHES,
         random_states: Callable[[], Sequence[torch.Tensor]] = lambda: (),
+        recording: Callable[[], AbstractContextManager[bool]] = lambda: nullcontext(True),
     ) -> None:
         """`call`: the module as it is, which `is_compiled` tells for a shape, if it must be.
 
         `may_record`: whether the device has memory for another recording, and kernels are there that it would launch.
-        `random_states`: those of the generators that the module may draw from.
+        `random_states`: those of the generators that the module may draw from.  `recording`: a block in which another
+        shape is recorded, if it is True.
         """
         self._rule = rule
         self._call = call
@@ -73,6 +76,7 @@ class RecurringShapes:
         self._recorder = recorder
         self._may_record = may_record
         self._random_states = random_states
+        self._recording = recording
         self._calls = 0
         self._seen: OrderedDict[ShapeKey, deque[int]] = OrderedDict()  # the numbers of its last calls; the latest last
         self._used: dict[ShapeKey, int] = {}  # the number of the latest call of each shape that is recorded
@@ -98,13 +102,21 @@ class RecurringShapes:
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> Any:
         self._calls += 1
         key = shape_key(tensors, sizes)
-        if key not in self._used and not self._record_next(key):
-            before = self._random_states()
-            made = self._call(*tensors, **sizes)
-            draws = not all(map(torch.equal, before, self._random_states()))  # as often again to be recorded
-            if draws or sum(tensor.nbytes for tensor in _tensors(made)) >= COPIED_SLOWLY:
-                self._seen.pop(key, None)
-            return made
+        if key in self._used:
+            return self._recorded(key, tensors, sizes)
+        if self._is_next(key):
+            with self._recording() as allowed:
+                if allowed:
+                    self._make_room()
+                    return self._recorded(key, tensors, sizes)
+        before = self._random_states()
+        made = self._call(*tensors, **sizes)
+        draws = not all(map(torch.equal, before, self._random_states()))  # as often again to be recorded
+        if draws or sum(tensor.nbytes for tensor in _tensors(made)) >= COPIED_SLOWLY:
+            self._seen.pop(key, None)
+        return made
+
+    def _recorded(self, key: ShapeKey, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
         try:
             made = self._recorder(*tensors, **sizes)
         except NotCompilable:
@@ -119,18 +131,20 @@ class RecurringShapes:
         self._used[key] = self._calls
         return made
 
-    def _record_next(self, key: ShapeKey) -> bool:
-        """Whether to record a shape now.  Counts the call, and makes room for it."""
+    def _is_next(self, key: ShapeKey) -> bool:
+        """Whether to record a shape now.  Counts the call."""
         due, self._due = self._due, False
         self._seen[key] = self._seen.pop(key, deque(maxlen=self._rule.recurs - 1))
         self._seen[key].append(self._calls)
         if len(self._seen) > WATCHED:
             self._seen.popitem(last=False)
-        oldest = self._oldest()
-        if due and oldest is not None:
+        return due
+
+    def _make_room(self) -> None:
+        """Drop the shape that another may replace, if all places are taken."""
+        if (oldest := self._oldest()) is not None:
             del self._used[oldest]
             self._recorder.forget(oldest)
-        return due
 
     def _is_due(self, key: ShapeKey) -> bool:
         before = self._seen.get(key)

@@ -16,6 +16,7 @@ from runtime.device.settings import KEEPS_MODULES
 from runtime.errors import DeviceError
 from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
+from runtime.stage.callers import CALLERS
 from runtime.stage.compiling.compiled_cache import CompiledCache, bytecode_folder, has_kept_graphs
 from runtime.stage.compiling.compiled_stage import CompiledStage
 from runtime.stage.compiling.compiler import OF_KERNELS, WHOLE, compiler_imported
@@ -38,6 +39,7 @@ class Speed:
     folder: Path | None = None  # the artifact, beside which what is compiled is kept; None: nowhere
     recurrence: Recurrence = OF_BATCHES  # the rule by which stages record shapes by themselves
     keeps_graphs: bool = False  # whether graphs of compiled stages are kept there, which then run without the compiler
+    beside_callers: bool = False  # whether callers in this process use devices, too, but while they wait for results
 
     def of_artifact(self, folder: Path, manifest: Manifest) -> Speed:
         """The same for an artifact, without graphs recorded by themselves where they could leave out what a stage does.
@@ -101,8 +103,15 @@ class Speed:
             return replace(module, call=at_once, is_prepared=at_once.is_prepared, graphs=at_once.graph_of)
         later = graphed(stage.kernels.are_compiled)
         once = plain if module.pools else module  # a decoder's prefills have many shapes: only recorded ones compile
-        may_record, random = partial(_may_record, stage), partial(random_states, stage.device)
-        recurring = RecurringShapes(once.call, later, may_record, once.is_prepared, self.recurrence, random)
+        recurring = RecurringShapes(
+            once.call,
+            later,
+            partial(_may_record, stage),
+            once.is_prepared,
+            self.recurrence,
+            partial(random_states, stage.device),
+            *([CALLERS.kept] if self.beside_callers else []),
+        )
         return replace(module, call=recurring, is_prepared=recurring.is_prepared, graphs=recurring.graph_of)
 
     def _cache(self, stage: LoadedStage) -> CompiledCache | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -176,6 +177,20 @@ def test_without_flags_a_graph_is_launched_from_the_third_batch_of_a_size_on(tmp
         for number, x in enumerate(torch.arange(40.0).view(5, 2, 4)):
             assert torch.equal(pipe(x), of(x))
             assert device.replays == 2 * max(number - 1, 0)  # of two stages
+
+
+def test_without_flags_nothing_is_recorded_beside_the_code_of_a_caller(tmp_path: Path) -> None:
+    x = torch.ones(2, 4)
+    with stand_in_graphs(StandInDevice()) as device, Pipeline.load(chain(tmp_path)) as pipe:
+        for _ in range(5):
+            future = pipe.submit(x)
+            while not future.done():  # the caller may do anything meanwhile
+                time.sleep(1e-3)
+            assert torch.equal(future.result(), of(x))
+        assert device.replays == 0
+        for _ in range(2):
+            assert torch.equal(pipe.submit(x).result(), of(x))
+        assert device.replays > 0
 
 
 def test_callers_on_many_threads(pipe: Pipeline) -> None:
