@@ -1,8 +1,8 @@
 """Threads of callers that wait for results: while one waits, its own code does not use a device.
 
-A call that waits for a whole device, as `torch.accelerator.synchronize()` does, fails in a process that records a graph,
-on any thread.  So where stages run in the caller's own process, they are recorded while a caller waits, and it waits on
-until that is done.
+A call that waits for a whole device, as `torch.accelerator.synchronize()` does, fails in a process that records a
+graph, on any thread.  So where stages run in the caller's own process, they are recorded while a caller waits, and it
+waits on until that is done.
 """
 
 from __future__ import annotations
