@@ -153,9 +153,9 @@ class _Recorder(TorchDispatchMode):
             return self.result("mean", [first], out)
         if name not in POINTWISE:
             raise NoKernel(f"it runs {name}")
-        return self.result(POINTWISE[name], self.pointwise(name, args, kwargs, out), out)
+        return self.result(POINTWISE[name], self.pointwise(name, args, kwargs), out)
 
-    def pointwise(self, name, args, kwargs, out):
+    def pointwise(self, name, args, kwargs):
         """The operands of a pointwise operator."""
         first, *others = args
         if name == "_to_copy.default":

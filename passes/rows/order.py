@@ -16,7 +16,7 @@ def sorted_rows(site: Site) -> Iterable[Found]:
     """`sort`, `argsort`: along the rows of a tensor of one dimension, an order of them; a second sort inverts it."""
     axis = site.axis(site["self"])
     if axis is None or rank(site["self"]) != 1:
-        return _with_natural(site, along("dim")(site))
+        return _with_natural(along("dim")(site))
     places = site.call.results[-1]
     if axis.holds is Holds.ORDER and axis.each == 1:
         require(len(site.call.results) == 1 and not site.get("descending"), "it sorts an order of the rows")
@@ -27,7 +27,7 @@ def sorted_rows(site: Site) -> Iterable[Found]:
     return [*[values] * (len(site.call.results) - 1), replace(values, holds=Holds.ORDER, keys=keys, natural=True)]
 
 
-def _with_natural(site: Site, axes: Any) -> list[Found]:
+def _with_natural(axes: Any) -> list[Found]:
     """The axes of values and of indices, which are 0 or more."""
     *values, places = axes
     return [*values, places and replace(places, natural=True)]
@@ -35,7 +35,7 @@ def _with_natural(site: Site, axes: Any) -> list[Found]:
 
 def chosen_first(site: Site) -> Iterable[Found]:
     """`topk`: values and their indices."""
-    return _with_natural(site, along("dim")(site))
+    return _with_natural(along("dim")(site))
 
 
 def divided(site: Site) -> Found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,7 +150,3 @@ def elements_of(symbol: Any, terms: Terms, index: Index) -> Value:
 def by_head(symbol: Any, terms: Terms) -> Value:
     """The tensor `[heads]` with this element for each head.  Raises Unknown."""
     return elements_of(symbol, terms, (HEAD,))
-
-
-def symbols_of(places: Iterable[sympy.Expr]) -> list[sympy.Symbol]:
-    return sorted({s for place in places for s in place.free_symbols}, key=str)  # type: ignore[arg-type]
