@@ -146,13 +146,23 @@ class _Terms(TorchDispatchMode):
         if func in (aten.cat.default, aten.stack.default):
             func, args, kwargs = aten.cat.default, self._of_wholes(func, args, kwargs), {}
         text = self._text(func, args, kwargs)
-        if self._again and text in self._results:
-            out, numbers = self._results[text]
-            made = tree_leaves(out)
-            if [self._numbers[id(t)] for t in made] == numbers:  # nothing was written to it since
-                self._fixed.update(map(_storage, made))
-                return out
+        if self._again and (known := self._made_before(text)) is not None:
+            return known
         out = func(*args, **kwargs)
+        self._number_results(func, args, given, out, text)
+        return out
+
+    def _made_before(self, text: str) -> Any:
+        """The results of a term in the first run; None if it had none, or if they were written to since."""
+        out, numbers = self._results.get(text, (None, []))
+        made = tree_leaves(out)
+        if out is None or [self._numbers[id(t)] for t in made] != numbers:
+            return None
+        self._fixed.update(map(_storage, made))
+        return out
+
+    def _number_results(self, func: OpOverload, args: Any, given: Any, out: Any, text: str) -> None:
+        """Number what an operator made of `args`, as a model `given` them, by its term.  Raises _Untold."""
         made = tree_leaves(out)
         if func is aten.unbind.int:
             unbound = Unbound(args[0], args[1] if args[1:] else 0, len(made))
@@ -160,8 +170,7 @@ class _Terms(TorchDispatchMode):
         if func in BY_ADDRESS or not all(isinstance(t, FakeTensor) for t in made):
             raise _Untold(func)
         if (same := self._kept_operand(func, args, out)) is not None:
-            self._set(out, self.number(same))
-            return out
+            return self._set(out, self.number(same))
         if (twin := _twin(func)) is not None:  # whether the memory is copied, and a -1 in the shape, make no difference
             text = self._text(twin, (args[0], list(out.shape)), {})
         for i, tensor in enumerate(made):
@@ -172,7 +181,6 @@ class _Terms(TorchDispatchMode):
             self._slices[id(out)] = given
         if "%" in text and not any(r.alias_info for r in func._schema.returns):  # made of nothing: often written to
             self._results[text] = out, [self._numbers[id(t)] for t in made]
-        return out
 
     def _mapped(self, func: HigherOrderOperator, *args: Any) -> Any:
         """The results of `map` have the numbers of what its function makes of one element, told apart by how many."""
