@@ -91,7 +91,8 @@ class Pipeline:
         `cuda_graphs` launches all kernels of a stage at once; both prepare at the first batch of a size.  By default,
         a stage that draws no random numbers does so from the third batch of a size among 16 on, once its kernels are
         compiled, for at most 8 sizes of each of its programs (64 of a decoder), where its outputs take less than
-        256 MiB, and for no more once less than a tenth of the device's memory is free.
+        256 MiB, and for no more once less than a tenth of the device's memory is free; graphs of a stage without state
+        give way to a batch that needs their memory.
 
         `processes`: whether the stages run in processes that this one starts, one for each device, and ends; by
         default, on several accelerators, of a decoder if they read each other's memory, and on large CPU stages.  Of a

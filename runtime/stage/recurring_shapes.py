@@ -63,12 +63,13 @@ class RecurringShapes:
         rule: Recurrence = OF_BATCHES,
         random_states: Callable[[], Sequence[torch.Tensor]] = lambda: (),
         recording: Callable[[], AbstractContextManager[bool]] = lambda: nullcontext(True),
+        has_state: bool = False,
     ) -> None:
         """`call`: the module as it is, which `is_compiled` tells for a shape, if it must be.
 
         `may_record`: whether the device has memory for another recording, and kernels are there that it would launch.
         `random_states`: those of the generators that the module may draw from.  `recording`: a block in which another
-        shape is recorded, if it is True.
+        shape is recorded, if it is True.  `has_state`: whether a call that fails may have changed something.
         """
         self._rule = rule
         self._call = call
@@ -77,6 +78,7 @@ class RecurringShapes:
         self._may_record = may_record
         self._random_states = random_states
         self._recording = recording
+        self._has_state = has_state
         self._calls = 0
         self._seen: OrderedDict[ShapeKey, deque[int]] = OrderedDict()  # the numbers of its last calls; the latest last
         self._used: dict[ShapeKey, int] = {}  # the number of the latest call of each shape that is recorded
@@ -110,11 +112,24 @@ class RecurringShapes:
                     self._make_room()
                     return self._recorded(key, tensors, sizes)
         before = self._random_states()
-        made = self._call(*tensors, **sizes)
+        made = self._as_it_is(tensors, sizes)
         draws = not all(map(torch.equal, before, self._random_states()))  # as often again to be recorded
         if draws or sum(tensor.nbytes for tensor in _tensors(made)) >= COPIED_SLOWLY:
             self._seen.pop(key, None)
         return made
+
+    def _as_it_is(self, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
+        """The outputs of the module, to which graphs give way if they take the memory that it needs."""
+        try:
+            return self._call(*tensors, **sizes)
+        except torch.OutOfMemoryError:
+            if self._has_state or not self._used:
+                raise
+        self._gave_up = True
+        for key in self._used:
+            self._recorder.forget(key)
+        self._used.clear()
+        return self._call(*tensors, **sizes)
 
     def _recorded(self, key: ShapeKey, tensors: Sequence[torch.Tensor], sizes: Mapping[str, int]) -> Any:
         try:

@@ -110,7 +110,8 @@ class Speed:
             once.is_prepared,
             self.recurrence,
             partial(random_states, stage.device),
-            *([CALLERS.kept] if self.beside_callers else []),
+            CALLERS.kept if self.beside_callers else partial(nullcontext, True),
+            bool(module.state),
         )
         return replace(module, call=recurring, is_prepared=recurring.is_prepared, graphs=recurring.graph_of)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -187,6 +188,23 @@ def test_outputs_that_take_long_to_copy_are_not_those_of_a_graph(
     assert stage.is_prepared(shape_key([torch.zeros(5)], {"rows": 5}))
     monkeypatch.setattr(recurring_shapes, "COPIED_SLOWLY", 5)
     assert calls(stage, 6, RECURS)[-1]
+
+
+@pytest.mark.parametrize("has_state", [False, True])
+def test_graphs_give_way_to_a_batch_that_needs_their_memory(recorder: Recorder, has_state: bool) -> None:
+    def needs_much(x: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
+        if len(x) == 64 and recorder.keys:
+            raise torch.OutOfMemoryError
+        return (torch.zeros(1),)
+
+    stage = RecurringShapes(needs_much, recorder, lambda: True, has_state=has_state)
+    assert calls(stage, 5, RECURS)[-1]
+    with pytest.raises(torch.OutOfMemoryError) if has_state else nullcontext():
+        assert calls(stage, 64, 2) == [False, False]
+    assert calls(stage, 5, RECURS + 1) == [has_state] * (RECURS + 1)  # once is enough
+    recorder.keys.append(shape_key([torch.zeros(64)], {"rows": 64}))
+    with pytest.raises(torch.OutOfMemoryError):
+        calls(stage, 64, 1)  # others have the memory
 
 
 def test_a_module_that_draws_random_numbers_draws_no_more_of_them_to_be_recorded(recorder: Recorder) -> None:
