@@ -13,6 +13,8 @@ ITEM_BYTES = {
     "bool": 1, "uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8,
     "float16": 2, "bfloat16": 2, "float32": 4, "float64": 8, "complex64": 8, "complex128": 16,
 }  # fmt: skip
+# The dtype of the real and the imaginary part.
+REAL_PARTS = {"complex64": "float32", "complex128": "float64"}
 # The letters by which `struct` knows dtypes; bfloat16 and complex numbers have none.
 FORMATS = {
     "bool": "?", "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q", "int8": "b", "int16": "h", "int32": "i",
@@ -35,6 +37,20 @@ class Array:
 def nbytes_of(dtype: str, shape: Sequence[int]) -> int:
     """Bytes of a tensor of this dtype and shape."""
     return ITEM_BYTES[dtype] * prod(shape)
+
+
+def in_real_numbers(array: Array) -> Array:
+    """The array, whose complex numbers are pairs of real ones in a last dimension of 2, which have the same bytes."""
+    if array.dtype not in REAL_PARTS:
+        return array
+    return Array(REAL_PARTS[array.dtype], (*array.shape, 2), array.data)
+
+
+def in_complex_numbers(array: Array, dtype: str) -> Array:
+    """The complex numbers of `dtype` in an array of such pairs; any other array as it is."""
+    if array.dtype != REAL_PARTS.get(dtype) or array.shape[-1:] != (2,):
+        return array
+    return Array(dtype, array.shape[:-1], array.data)
 
 
 def rows_joined(parts: Sequence[Array]) -> Array:

@@ -9,7 +9,7 @@ from functools import cached_property
 from runtime.call.outputs.output_parts import parse_parts
 from runtime.errors import InputError
 from runtime.manifest.manifest import ADAPTER, Manifest, Tensor
-from runtime.serving.arrays import Array
+from runtime.serving.arrays import REAL_PARTS, Array, in_complex_numbers
 from runtime.serving.batching import Batching
 
 
@@ -33,7 +33,12 @@ class Interface:
         return self.manifest.generation.page > 0
 
     def given(self, arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-        """The inputs of a request; where it chooses no adapter of those that there are, none for each of its rows."""
+        """The inputs of a request, with complex numbers of pairs of real ones.
+
+        Where it chooses no adapter of those that there are, none for each of its rows.
+        """
+        dtypes = {tensor.name: tensor.dtype for tensor in self.inputs if tensor.dtype in REAL_PARTS}
+        arrays = {name: in_complex_numbers(array, dtypes.get(name, "")) for name, array in arrays.items()}
         rows = next((array.shape[0] for array in arrays.values() if array.shape), 1)
         if not self.manifest.adapters or ADAPTER in arrays:
             return arrays

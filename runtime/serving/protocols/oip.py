@@ -16,7 +16,7 @@ from typing import Any
 from runtime.errors import InputError
 from runtime.manifest.manifest import Tensor
 from runtime.options import is_whole_number
-from runtime.serving.arrays import Array, nbytes_of, packed, values_of
+from runtime.serving.arrays import REAL_PARTS, Array, in_real_numbers, nbytes_of, packed, values_of
 from runtime.serving.interface import Interface
 
 # The protocol's names of dtypes, by torch's.
@@ -45,7 +45,10 @@ class Asked:
 
 
 def metadata(interface: Interface, name: str) -> dict[str, Any]:
-    """The answer to `GET /v2/models/NAME`: -1 for a size that may change; of outputs, how a part is asked for."""
+    """The answer to `GET /v2/models/NAME`: -1 for a size that may change; of outputs, how a part is asked for.
+
+    Complex numbers, which the protocol does not have, are pairs of real ones.
+    """
     return {
         "name": name,
         "versions": ["1"],
@@ -56,10 +59,14 @@ def metadata(interface: Interface, name: str) -> dict[str, Any]:
 
 
 def _described(tensor: Tensor, part: bool = False) -> dict[str, Any]:
-    shape = [dim if isinstance(dim, int) else -1 for dim in tensor.shape]
-    told = {"sizes": ", ".join(map(str, tensor.shape))} if -1 in shape else {}
+    dtype, dims = tensor.dtype, tensor.shape
+    if dtype in REAL_PARTS:
+        dtype, dims = REAL_PARTS[dtype], (*dims, 2)
+    shape = [dim if isinstance(dim, int) else -1 for dim in dims]
+    told: dict[str, Any] = {"sizes": ", ".join(map(str, dims))} if -1 in shape else {}
     told |= {"part": f"{tensor.name}[:, -1]"} if part else {}
-    described = {"name": tensor.name, "datatype": DATATYPES.get(tensor.dtype, tensor.dtype), "shape": shape}
+    told |= {"complex": True} if tensor.dtype in REAL_PARTS else {}
+    described = {"name": tensor.name, "datatype": DATATYPES.get(dtype, dtype), "shape": shape}
     return {**described, "parameters": told} if told else described
 
 
@@ -180,7 +187,7 @@ def answer(name: str, asked: Asked, outputs: Mapping[str, Array]) -> tuple[bytes
     chosen = asked.wanted or dict.fromkeys(outputs)
     entries, binary = [], []
     for output in chosen:
-        array = outputs[output]
+        array = in_real_numbers(outputs[output])
         entry: dict[str, Any] = {"name": output, "datatype": DATATYPES[array.dtype], "shape": list(array.shape)}
         if asked.as_bytes(output):
             entry["parameters"] = {"binary_data_size": len(array.data)}

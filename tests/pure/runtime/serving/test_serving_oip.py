@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import InputError
+from runtime.manifest.manifest import Manifest, ProgramEntry, Tensor
 from runtime.serving.arrays import Array, values_of
-from runtime.serving.protocols.oip import answer, read_request
+from runtime.serving.interface import Interface
+from runtime.serving.protocols.oip import answer, metadata, read_request
 
 
 def request(*inputs: dict[str, Any], **fields: Any) -> bytes:
@@ -133,3 +135,19 @@ def test_outputs_that_json_cannot_hold_are_said() -> None:
         answer("m", asked, {"y": Array("float32", (1,), struct.pack("<f", math.nan))})
     with pytest.raises(InputError, match="there is no output `z`; the model returns y"):
         answer("m", read_request(request(x(), outputs=[{"name": "z"}]), None), {"y": Array("int8", (1,), b"\1")})
+
+
+def test_complex_numbers_are_pairs_of_real_ones() -> None:
+    spectrum, signature = (Tensor("y", "complex64", ("batch", 3)),), cast("Any", None)
+    program = ProgramEntry("main", spectrum, spectrum, {}, (), signature, ())
+    interface = Interface(Manifest("m", (program,), (), {}, {}))
+    told = metadata(interface, "m")["outputs"][0]
+    assert (told["datatype"], told["shape"]) == ("FP32", [-1, 3, 2])
+    assert told["parameters"] == {"sizes": "batch, 3, 2", "part": "y[:, -1]", "complex": True}
+    pairs = Array("float32", (1, 3, 2), struct.pack("<6f", *range(6)))
+    numbers = interface.given({"y": pairs})
+    interface.check(numbers)
+    assert numbers == {"y": Array("complex64", (1, 3), pairs.data)}
+    body, _ = answer("m", read_request(request(x()), None), numbers)
+    [output] = json.loads(body)["outputs"]
+    assert (output["datatype"], output["shape"], output["data"]) == ("FP32", [1, 3, 2], [*range(6)])
