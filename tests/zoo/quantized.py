@@ -57,7 +57,7 @@ TQ1 and TQ2), but where transformers 5.17 leaves out what a file says, and gives
 (linear, YaRN, Llama 3.1's factors), the part of a head that is turned, biases, windows of Phi-3, heads of Qwen3, the
 scale of Gemma's queries, positions of GPT-2, groups of Falcon, Mixtral, gpt-oss. A tensor that the model has no place
 for is refused, and so are architectures that transformers has no reading for (Gemma 1, Phi-2, Cohere, OLMo, Granite, …)
-and T5. That packed k-quants stay packed is for later.
+and T5.
 
 *On GPUs*, in a decoder's steps, linear layers over fp8, int8, packed rows and GPTQ read their weights as they are
 stored: the pass fuse-quantized finds them, node for node, and stage files import `quantized_linear`, a kernel in Triton
