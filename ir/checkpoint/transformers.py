@@ -99,9 +99,24 @@ def _as_transformers_does(model: Any, tensors: Mapping[str, Tensorlike], origin:
         raise SourceError(
             f"{name} is {list(found)} in {origin} and {list(wanted)} in the model; is config.json its own?"
         )
+    _take_tables(model, loaded)
     held = loaded.state_dict(keep_vars=True)
     found = {name: _source(t) for name, t in held.items() if name not in report["missing_keys"]}
     return Named(found, tuple(sorted(report["unexpected_keys"])))
+
+
+def _take_tables(model: nn.Module, loaded: nn.Module) -> None:
+    """Give a model the buffers that no checkpoint has with the values that they have where transformers loads one.
+
+    It computes such tables, as of positions, in another dtype than where a model is made: CodeGen's in float32.
+    """
+    if not type(model).__module__.startswith("transformers.models."):  # whose own code need not make them anew
+        return
+    stored, own = loaded.state_dict(keep_vars=True).keys(), dict(model.named_buffers())
+    for name, made in loaded.named_buffers():
+        if name in own and name not in stored and not isinstance(made, Rearranged) and made.device.type == "cpu":
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, made)
 
 
 def _why(e: Exception) -> str:

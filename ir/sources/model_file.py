@@ -44,8 +44,8 @@ def read_model_file(path: Path, reading: Reading, function: str = "model") -> So
     model, notes = (_model(module, function, path), ()) if whole else _light_model(module, function, path)
     # Opened when the model is made, which may be what writes the file.
     checkpoint = None if stored is None or not reading.weights else opened(stored, reading)
-    if reading.adapters and stored is None:
-        raise SourceError(f"{path} has its weights in memory; an adapter is merged into those of a `checkpoint`")
+    if stored is None and (option := reading.of_checkpoint):
+        raise SourceError(f"{path} has its weights in memory; {option} is for those of a `checkpoint`")
     args, kwargs = _inputs(module, path, reading, {})
     model = model if reading.dtype is None else model.to(reading.dtype)
     weights = own_tensors(model) if checkpoint is None else checkpoint.for_model(model)
@@ -121,6 +121,8 @@ def _in_dtype(inputs: Any, reading: Reading) -> Any:
 
 
 def _beside(path: Path, checkpoint: str | Path | None) -> Path | None:
+    if not isinstance(checkpoint, str | Path | None):
+        raise SourceError(f"`checkpoint` in {path} is a {type(checkpoint).__name__}; make it the path of the weights")
     return None if checkpoint is None else path.parent / checkpoint
 
 

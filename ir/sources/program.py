@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from ir.checkpoint.names import own_tensors
 from ir.errors import SourceError, in_one_line
 from ir.sources.source import Reading, Source
-from ir.sources.unpickled import check_expressions, import_containers, without_pickled_code
+from ir.sources.unpickled import check_expressions, import_containers, require_program, without_pickled_code
 
 
 def read_program_file(path: Path, reading: Reading) -> Source:
@@ -28,8 +28,8 @@ def read_program_file(path: Path, reading: Reading) -> Source:
     """
     if reading.dtype is not None:
         raise SourceError(f"{path} is an exported program, whose dtypes are fixed; export it in another one")
-    if reading.checkpoint is not None:
-        raise SourceError(f"{path} is an exported program with weights of its own; leave --checkpoint out")
+    if option := "--checkpoint" if reading.checkpoint is not None else reading.of_checkpoint:
+        raise SourceError(f"{path} is an exported program with weights of its own; leave {option} out")
     program = _load(path)
     inputs = _inputs(program)
     args, kwargs = _example(program, list(inputs.values()))
@@ -47,6 +47,7 @@ def read_program_file(path: Path, reading: Reading) -> Source:
 
 def _load(path: Path) -> ExportedProgram:
     try:
+        require_program(path)
         check_expressions(path)
         import_containers(path)
         with without_pickled_code(path):

@@ -35,6 +35,12 @@ class Reading:
     keep_adapters: bool = False  # whether adapters stay beside the weights instead, for rows to choose from
     keep_quantized: bool = True  # whether quantized weights stay as they are stored, where they can
 
+    @property
+    def of_checkpoint(self) -> str:
+        """The option that says which of a checkpoint's weights are meant, or changes them; empty without one."""
+        given = {"--adapter": self.adapters, "--weights-prefix": self.prefix, "--variant": self.variant}
+        return next((option for option, value in given.items() if value), "")
+
 
 @dataclass(frozen=True)
 class Variant:

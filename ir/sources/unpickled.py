@@ -42,6 +42,21 @@ def without_pickled_code(path: Path) -> Iterator[None]:
         yield
 
 
+def require_program(path: Path) -> None:
+    """Raise SourceError for an archive of anything else than a program, at which torch prints where it failed."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if not any(name.endswith(_OF_PROGRAMS) for name in names):
+        raise SourceError(
+            f"{path} is an archive without a program of torch.export; if it holds weights, give a model file that "
+            f"makes the model, and these with --checkpoint {path}"
+        )
+
+
+_OF_PROGRAMS = ("archive_format", "serialized_exported_program.json")
+"""The ends of names in the archives of torch.export.save, and of its older versions."""
+
+
 def import_containers(path: Path) -> None:
     """Import the modules of known libraries whose classes hold the arguments and results of a .pt2 file.
 

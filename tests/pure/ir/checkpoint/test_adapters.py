@@ -272,7 +272,7 @@ def test_an_adapter_of_another_model(tmp_path: Path) -> None:
 
 def test_an_adapter_of_weights_in_memory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text("import torch\nmodel, example_inputs = torch.nn.ReLU(), (torch.ones(2),)\n")
-    with pytest.raises(SourceError, match=r"has its weights in memory; an adapter is merged into those of a"):
+    with pytest.raises(SourceError, match=r"has its weights in memory; --adapter is for those of a"):
         read_source(str(tmp_path / "model.py"), Reading(adapters=(tmp_path,)))
     with pytest.raises(SourceError, match=r"cannot read .*; an adapter's folder has it, as peft saves it"):
         Adapter.open(tmp_path)

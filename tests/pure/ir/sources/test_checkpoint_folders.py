@@ -194,6 +194,14 @@ def test_a_buffer_that_is_float32_in_any_model_stays_so(tmp_path: Path) -> None:
     assert torch.equal(source.weights[name], fine)
 
 
+def test_a_table_that_no_checkpoint_has_is_that_of_a_loaded_model(tmp_path: Path) -> None:
+    """CodeGen's positions: in bfloat16 where it is made in that, in float32 where it is loaded."""
+    config = hf.CodeGenConfig(n_embd=32, n_layer=1, n_head=4, rotary_dim=8, n_positions=64, vocab_size=96)
+    hf.CodeGenForCausalLM(config).bfloat16().save_pretrained(tmp_path)
+    name, loaded = "transformer.h.0.attn.embed_positions", hf.CodeGenForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(read_source(str(tmp_path)).model.get_buffer(name), loaded.get_buffer(name))
+
+
 def test_rows_that_the_library_makes_zero_are_zero(tmp_path: Path) -> None:
     """Chinese-CLIP's own code sets the row of the padding token whenever it loads a checkpoint."""
     text: dict[str, Any] = {**SMALL, "max_position_embeddings": 20, "pad_token_id": 0}

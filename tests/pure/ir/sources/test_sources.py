@@ -19,8 +19,10 @@ from ir.checkpoint.fitting import check_weights
 from ir.errors import SourceError
 from ir.graph import Value
 from ir.sizes import TensorType
-from ir.sources import Source, read_source, unpickled
+from ir.sources import Reading, Source, read_source, unpickled
 from ir.sources.meta import lost_values, parameters_on_meta, with_values
+from ir.sources.model_file import read_model_file
+from ir.sources.program import read_program_file
 from ir.sources.unpickled import is_arithmetic
 from tests.support.models.graphs import graph, linear, param
 
@@ -234,3 +236,38 @@ def test_libraries_of_the_containers_in_a_program_are_imported(tmp_path: Path, m
     monkeypatch.setattr(unpickled, "import_module", gone)
     with pytest.raises(SourceError, match=r"takes or returns a transformers.*BaseModelOutput, whose library is not"):
         unpickled.import_containers(tmp_path / "a.pt2")
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        (Reading(checkpoint=Path("c.pt")), "--checkpoint"),
+        (Reading(adapters=(Path("a"),)), "--adapter"),
+        (Reading(prefix="ema."), "--weights-prefix"),
+        (Reading(variant="fp16"), "--variant"),
+    ],
+)
+def test_options_of_a_checkpoint_are_not_passed_over(given: Reading, option: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=rf"is an exported program with weights of its own; leave {option} out"):
+        read_program_file(tmp_path / "m.pt2", given)
+    (tmp_path / "m.py").write_text("import torch\nmodel, example_inputs = torch.nn.ReLU(), (torch.ones(2),)\n")
+    if given.checkpoint is None:
+        with pytest.raises(SourceError, match=rf"has its weights in memory; {option} is for those of a `checkpoint`"):
+            read_model_file(tmp_path / "m.py", given)
+
+
+def test_an_archive_without_a_program_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.save({"weight": torch.ones(2)}, tmp_path / "m.pt2")
+    with pytest.raises(
+        SourceError, match=r"m.pt2 is an archive without a program of torch.export; if it holds weights"
+    ):
+        read_program_file(tmp_path / "m.pt2", Reading())
+    assert capfd.readouterr() == ("", "")  # torch would print where it failed
+
+
+def test_a_checkpoint_that_is_no_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text(
+        "import torch\nmodel, example_inputs, checkpoint = torch.nn.ReLU(), (torch.ones(2),), 3\n"
+    )
+    with pytest.raises(SourceError, match=r"`checkpoint` in .*m.py is a int; make it the path of the weights"):
+        read_model_file(tmp_path / "m.py", Reading())
