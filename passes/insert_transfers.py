@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ir.analysis.borders import Namer, name_borders, repeated
@@ -27,42 +27,57 @@ class InsertTransfers:
 
     @each_program
     def run(self, graph: Graph, cluster: Cluster) -> Graph:
-        moved: dict[tuple[Value, int], Value] = {}
-        nodes: list[Node] = []
-        namer, passing = Namer(graph.names), views_of_states(graph)
-
-        def lasting(value: Value, made_by: Node) -> Value:
-            if value not in passing:
-                return value
-            if (value, made_by.stage) not in moved:
-                copy = moved[value, made_by.stage] = replace(value, name=namer(f"{value.name}_copy"))
-                call = Call(op=aten.clone.default, args=(value,), results=(copy,), where=made_by.where)
-                cost = Cost(0, 2 * value.type.nbytes, 1)
-                nodes.append(replace(call, cost=cost, group=made_by.group, stage=made_by.stage))
-            return moved[value, made_by.stage]
-
-        def local(value: Value, reader: Node) -> Value:
-            made_by = graph.producer.get(value)
-            if made_by is None or made_by.stage == reader.stage:
-                return value
-            if (value, reader.stage) not in moved:
-                sent = lasting(value, made_by)
-                there = moved[value, reader.stage] = repeated(sent, reader.stage, namer)
-                nodes.append(
-                    Transfer(
-                        value=sent,
-                        src=made_by.stage,
-                        stage=reader.stage,
-                        results=(there,),
-                        where=made_by.where,
-                        cost=Cost(0, value.type.nbytes),
-                    )
-                )
-            return moved[value, reader.stage]
-
+        inserting = _Inserting(graph)
         for node in graph.nodes:
-            nodes.append(rename(node, lambda v, reader=node: local(v, reader)))
-        return name_borders(replace(graph, nodes=tuple(nodes)))
+            inserting.add(node)
+        return name_borders(replace(graph, nodes=tuple(inserting.nodes)))
+
+
+@dataclass
+class _Inserting:
+    """The nodes of a graph, with what moves values ahead of those that read them."""
+
+    graph: Graph
+    nodes: list[Node] = field(default_factory=list)
+    moved: dict[tuple[Value, int], Value] = field(default_factory=dict)  # what a value is in a stage
+    namer: Namer = field(init=False)
+    passing: frozenset[Value] = field(init=False)  # values that are gone once their stage goes on
+
+    def __post_init__(self) -> None:
+        self.namer, self.passing = Namer(self.graph.names), views_of_states(self.graph)
+
+    def add(self, node: Node) -> None:
+        """Add a node, behind transfers of what it reads of other stages."""
+        self.nodes.append(rename(node, lambda v: self._local(v, node.stage)))
+
+    def _local(self, value: Value, stage: int) -> Value:
+        """The value as a stage reads it."""
+        made_by = self.graph.producer.get(value)
+        if made_by is None or made_by.stage == stage:
+            return value
+        if (value, stage) not in self.moved:
+            sent = self._lasting(value, made_by) if value in self.passing else value
+            there = self.moved[value, stage] = repeated(sent, stage, self.namer)
+            self.nodes.append(
+                Transfer(
+                    value=sent,
+                    src=made_by.stage,
+                    stage=stage,
+                    results=(there,),
+                    where=made_by.where,
+                    cost=Cost(0, value.type.nbytes),
+                )
+            )
+        return self.moved[value, stage]
+
+    def _lasting(self, value: Value, made_by: Node) -> Value:
+        """A copy of a value in the stage that makes it."""
+        if (value, made_by.stage) not in self.moved:
+            copy = self.moved[value, made_by.stage] = replace(value, name=self.namer(f"{value.name}_copy"))
+            call = Call(op=aten.clone.default, args=(value,), results=(copy,), where=made_by.where)
+            cost = Cost(0, 2 * value.type.nbytes, 1)
+            self.nodes.append(replace(call, cost=cost, group=made_by.group, stage=made_by.stage))
+        return self.moved[value, made_by.stage]
 
 
 def views_of_states(graph: Graph) -> frozenset[Value]:

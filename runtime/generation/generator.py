@@ -102,30 +102,33 @@ class Generator:
         `media`: what stands before it; `written`: the first tokens of its continuation, which are known.  Raises
         InputError where no room could ever hold it, or PipelineClosed.
         """
-        pools = self._scheduler.pools
         found = Continuation(row, options, self._cancel, reader, told)
         found.prompt_tokens = len(prompt)
         for token in written:
             found.add(token, 0.0)
         text = TextInProgress([*prompt, *written], options, found, source=source, media=media)
-        pages = text.needed(pools, len(prompt) + options.new)
-        if pages > pools.full.count - 1 and "table" in self._takes:
-            raise InputError(
-                f"a text of {len(prompt) + options.new} tokens needs {pages} pages, and the artifact has "
-                f"{pools.full.count - 1}",
-                "load it with more tokens, or compile with more --tokens",
-            )
-        sliding = -(-len(prompt) // pools.page)
-        if media is not None and pools.window and sliding > pools.sliding.count - 1:
-            raise InputError(
-                f"a prompt of {len(prompt)} tokens with media is computed at once, and the layers that slide have room "
-                f"for {(pools.sliding.count - 1) * pools.page}",
-                "compile with more --tokens",
-            )
+        self._require_room(text, len(prompt))
         if self._closed:
             raise PipelineClosed(self._closed)
         self._tell(lambda: self._add(text))
         return found
+
+    def _require_room(self, text: TextInProgress, prompt: int) -> None:
+        """Raise InputError for a text, of a prompt of so many tokens, that the pools could never hold."""
+        pools, most = self._scheduler.pools, prompt + text.options.new
+        pages = text.needed(pools, most)
+        if pages > pools.full.count - 1 and "table" in self._takes:
+            raise InputError(
+                f"a text of {most} tokens needs {pages} pages, and the artifact has {pools.full.count - 1}",
+                "load it with more tokens, or compile with more --tokens",
+            )
+        sliding = -(-prompt // pools.page)
+        if text.media is not None and pools.window and sliding > pools.sliding.count - 1:
+            raise InputError(
+                f"a prompt of {prompt} tokens with media is computed at once, and the layers that slide have room "
+                f"for {(pools.sliding.count - 1) * pools.page}",
+                "compile with more --tokens",
+            )
 
     def close(self, why: str = CLOSED) -> None:
         """Texts that are not done fail with PipelineClosed; returns when nothing runs.  May be called twice."""

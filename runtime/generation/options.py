@@ -122,6 +122,14 @@ def text_options(
         raise InputError(f"generate takes no {', '.join(sorted(unknown))}")
     new = _length(generation, prompt, named, padding)
     stop, ends = _ends(generation, named)
+    sampling = _sampling(generation, named)
+    forced = max(len(generation.begin) - 1, 0)
+    rules = TokenRules.of({**generation.defaults, **named}, prompt - forced, generation.vocabulary, stop, padding)
+    return TextOptions(new, sampling, stop, ends, rules, adapters.index(named.get(ADAPTER)))
+
+
+def _sampling(generation: Generation, named: Mapping[str, Any]) -> Sampling:
+    """The way to choose tokens.  Raises InputError."""
     wishes = named.keys() & {*_DRAWING, "seed"}
     demand(isinstance(named.get("do_sample", True), bool), "do_sample", named.get("do_sample"), "True or False")
     draws = named.get("do_sample", bool(wishes) or any(name in generation.defaults for name in _DRAWING))
@@ -138,10 +146,8 @@ def text_options(
     sampling = replace(sampling, repetition_penalty=penalty, logit_bias=bias, suppressed=never, suppressed_first=first)
     _check_sampling(sampling)
     if abs(sampling.seed) >= 1 << 62:  # what is added to it must fit an int64, too
-        sampling = replace(sampling, seed=sampling.seed % (1 << 62))
-    forced = max(len(generation.begin) - 1, 0)
-    rules = TokenRules.of({**generation.defaults, **named}, prompt - forced, generation.vocabulary, stop, padding)
-    return TextOptions(new, sampling, stop, ends, rules, adapters.index(named.get(ADAPTER)))
+        return replace(sampling, seed=sampling.seed % (1 << 62))
+    return sampling
 
 
 def _length(generation: Generation, prompt: int, named: dict[str, Any], padding: int) -> int:
