@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -120,10 +122,13 @@ def _in_dtype(inputs: Any, reading: Reading) -> Any:
     return inputs if reading.dtype is None else tree_map(partial(_cast, reading.dtype), inputs)
 
 
-def _beside(path: Path, checkpoint: str | Path | None) -> Path | None:
-    if not isinstance(checkpoint, str | Path | None):
+def _beside(path: Path, checkpoint: object) -> Path | None:
+    """The checkpoint that a file names; not what it imports under that name, as from torch.utils."""
+    if checkpoint is None or callable(checkpoint) or isinstance(checkpoint, ModuleType):
+        return None
+    if not isinstance(checkpoint, str | PathLike):
         raise SourceError(f"`checkpoint` in {path} is a {type(checkpoint).__name__}; make it the path of the weights")
-    return None if checkpoint is None else path.parent / checkpoint
+    return path.parent / checkpoint
 
 
 def _model(module: ModuleType, name: str, path: Path) -> nn.Module:
@@ -187,11 +192,15 @@ _HOW = (
 )
 
 
+_IMPORTED = 'a model file is imported: have what a script does behind `if __name__ == "__main__":`'
+
+
 @contextmanager
 def _blaming(path: Path) -> Iterator[None]:
-    """Turn errors of the user's code into a SourceError with the line of the file."""
+    """Turn errors of the user's code into a SourceError with the line of the file; it is run without arguments."""
     try:
-        yield
+        with patch.object(sys, "argv", [str(path)]):
+            yield
     except (Exception, SystemExit) as e:
         if isinstance(e, SyntaxError):
             line = e.lineno
@@ -200,4 +209,5 @@ def _blaming(path: Path) -> Iterator[None]:
             lines += [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == str(path)]
             line = lines[-1] if lines else None
         place = f"{path}:{line}" if line else str(path)
-        raise SourceError(f"{place} raised {type(e).__name__}: {e}") from e
+        advice = f"; {_IMPORTED}" if isinstance(e, SystemExit) else ""
+        raise SourceError(f"{place} raised {type(e).__name__}: {e}{advice}") from e

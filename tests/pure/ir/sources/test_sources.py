@@ -88,6 +88,30 @@ def test_a_checkpoint_lies_beside_the_file(read: Read, tmp_path: Path) -> None:
     assert source.dynamic_shapes == {"input": {0: "batch"}}
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["from torch.utils.checkpoint import checkpoint", "import torch.utils.checkpoint as checkpoint"],
+)
+def test_what_a_file_imports_as_checkpoint_is_none(text: str, read: Read) -> None:
+    assert set(read(f"{text}\n" + MODEL + INPUTS).weights) == {"weight", "bias"}
+
+
+PARSING = """
+from argparse import ArgumentParser
+parser = ArgumentParser()
+parser.add_argument("--width", type=int, {more})
+model = lambda: nn.Linear(2, parser.parse_args().width)
+"""
+
+
+def test_a_file_that_parses_arguments_has_their_defaults(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["stagecut", "compile", "net.py", "--stages", "2"])
+    assert read(PARSING.format(more="default=5") + INPUTS).model.out_features == 5
+    with pytest.raises(SourceError, match="raised SystemExit: 2; a model file is imported: have what a script does"):
+        read(PARSING.format(more="required=True") + INPUTS)
+    assert sys.argv[0] == "stagecut"
+
+
 def test_classes_of_the_file_can_be_found_by_their_module(read: Read) -> None:
     """As pickle, dataclasses and the runtime's containers need it."""
     source = read("class Net(nn.Linear):\n    pass\nmodel = lambda: Net(2, 3)\n" + INPUTS)
