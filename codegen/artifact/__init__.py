@@ -10,7 +10,7 @@ In the order in which a plan meets them:
     cut_again    an artifact as the source of another cut
     added_adapters  adapters that an artifact gets once it is written
     export       the weights of all stages as one checkpoint
-    manifest     the manifest of what was written
+    manifest     the manifest of what was written, and that of an artifact as a source
     inventory    the nodes and weights of the model and of each stage, for `stagecut check`
     pytree_json  the containers of the model's arguments and results, for the manifest
 """

@@ -9,12 +9,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from codegen.artifact.manifest import read_manifest
 from codegen.artifact.weights import StageTensor, write_copies
 from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.adapters.kept import adapter_stacks
 from ir.checkpoint.tensors import Held
 from ir.errors import OutputError, SourceError
-from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import ADAPTER, Manifest, ProgramEntry, added_adapter, is_sealed
 from runtime.manifest.promises import promise_of, with_promises
@@ -26,10 +26,7 @@ def add_adapter(artifact: Path, adapter: Path, name: str = "") -> str:
     Raises SourceError where the artifact keeps none, or none of these layers and ranks, and OutputError where it cannot
     be written; it is then as it was.
     """
-    try:
-        manifest = Manifest.read(artifact)
-    except ManifestError as e:
-        raise SourceError(str(e)) from e
+    manifest = read_manifest(artifact)
     name = name or adapter.resolve().name
     if not manifest.adapters:
         raise SourceError(

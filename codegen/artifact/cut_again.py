@@ -16,10 +16,10 @@ from torch import nn
 
 from codegen.artifact.export import StoredWeight, stored_weights
 from codegen.artifact.graph_file import read_graph
+from codegen.artifact.manifest import read_manifest
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.errors import SourceError
 from ir.sources import Source
-from runtime.errors import ManifestError
 from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import FILE, TOKENIZER, Manifest, Padding, added_adapter
 
@@ -44,10 +44,7 @@ def read_artifact(folder: Path, weights: bool = True, trusted: bool = False) -> 
     Raises SourceError for one without its graph or weights, for one whose stages were edited, and for files that would
     have to run.
     """
-    try:
-        manifest = Manifest.read(folder)
-    except ManifestError as e:
-        raise SourceError(str(e)) from e
+    manifest = read_manifest(folder)
     _check_unedited(folder, manifest)
     found = cache(partial(stored_weights, folder, manifest))  # which may not be there
     with _on_path(folder):

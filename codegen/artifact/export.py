@@ -19,10 +19,10 @@ from torch.distributed.checkpoint.metadata import (
 )
 
 from codegen.artifact.folder import check_replaceable, new_folder
+from codegen.artifact.manifest import read_manifest
 from codegen.artifact.weights import StageTensor, write_copies
 from ir.checkpoint.files import read_stage_weights
 from ir.errors import SourceError
-from runtime.errors import ManifestError
 from runtime.manifest.manifest import Manifest
 
 
@@ -51,10 +51,7 @@ def weights_of_stages(artifact: Path) -> Iterator[dict[str, StageTensor]]:
 
     Raises SourceError where the folder is no artifact, or one without weights.
     """
-    try:
-        manifest = Manifest.read(artifact)
-    except ManifestError as e:
-        raise SourceError(str(e)) from e
+    manifest = read_manifest(artifact)
     shares: list[dict[str, StageTensor]] = [{} for _ in manifest.stages]
     for found in stored_weights(artifact, manifest).values():
         shares[found.stage][found.name] = found.tensor

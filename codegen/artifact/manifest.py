@@ -1,4 +1,4 @@
-"""The manifest of a plan whose stages are written."""
+"""The manifest of a plan whose stages are written, and that of an artifact as a source."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from codegen.text.stage_source import Emitted
 from ir.analysis.index_ranges import index_ranges
 from ir.analysis.memory import stored_bytes
 from ir.decoding import Decoding
+from ir.errors import SourceError
 from ir.graph import Graph
 from ir.microbatching import Microbatching
 from ir.numbers.summary import Summary
@@ -24,6 +25,7 @@ from ir.objects.signature import Tree, output_names
 from ir.operators.registration import Registration
 from ir.plan import StagePlan
 from runtime.device.settings import torch_settings
+from runtime.errors import ManifestError
 from runtime.manifest import manifest as m
 from runtime.manifest.promises import terms_of
 
@@ -52,6 +54,14 @@ class WrittenStage:
     def helpers(self) -> dict[str, str]:
         """The files that its modules import from their own folder: the text of each, by name."""
         return {name: text for file in self.files for name, text in files_beside(file).items()}
+
+
+def read_manifest(folder: Path) -> m.Manifest:
+    """The manifest of an artifact.  Raises SourceError for a folder that is none, or of another version."""
+    try:
+        return m.Manifest.read(folder)
+    except ManifestError as e:
+        raise SourceError(str(e)) from e
 
 
 def manifest_of(

@@ -19,9 +19,7 @@ FLOORS = {
     "runtime/flags.py": [],  # the flags of command lines, which help shows without torch
     "runtime/*/flags.py": ["runtime.flags"],
     "runtime/*": ["runtime"],
-    "codegen/artifact/added_adapters.py": ["codegen", "ir", "runtime.manifest", "runtime.errors"],  # it reads one, too
-    "codegen/artifact/cut_again.py": ["codegen", "ir", "runtime.manifest", "runtime.errors"],  # it reads a manifest
-    "codegen/artifact/export.py": ["codegen", "ir", "runtime.manifest", "runtime.errors"],  # it reads an artifact
+    "codegen/artifact/manifest.py": ["codegen", "ir", "runtime.manifest", "runtime.device.settings", "runtime.errors"],
     "codegen/*": ["codegen", "ir", "runtime.manifest", "runtime.device.settings"],
     "passes/partitioners/*": ["passes.partitioners"],
     "passes/cli/verify_stages.py": ["passes", "ir", "runtime"],  # --verify runs the stages
