@@ -70,12 +70,8 @@ def load_stages(
         weights, device = folder / manifest.stages[index].weights, devices[index]
         entries, sizes = [program.stages[index] for program in manifest.programs], manifest.generation.sizes
         modules = _load_modules(files[index], entries, weights, device, sizes, adapters)
-        if manifest.generation.page and kind_of(device).packs_linear and not speed.compile:
-            pack_linear([program.module for program in modules])
-        if manifest.generation.page and kind_of(device).merges_linear and not _edited(folder, manifest, entries):
-            _merge_linear(modules, manifest, device)
         if manifest.generation.page:
-            use_few_rows([program.module for program in modules])
+            _make_linear_faster(modules, manifest, device, speed, _edited(folder, manifest, entries))
         stage = LoadedStage.from_modules(index, device, modules)
         return replace(stage, kernels=HelperKernels([*helpers.values()]))
 
@@ -88,6 +84,17 @@ def load_stages(
 
 def _edited(folder: Path, manifest: Manifest, entries: Sequence[ProgramStage]) -> bool:
     return any(file_hash(folder / entry.module) != manifest.files.get(entry.module) for entry in entries)
+
+
+def _make_linear_faster(
+    modules: Sequence[StageModule], manifest: Manifest, device: torch.device, speed: Speed, edited: bool
+) -> None:
+    """Give the linear layers of a decoder's stage the form that is fastest on its device."""
+    if kind_of(device).packs_linear and not speed.compile:
+        pack_linear([program.module for program in modules])
+    if kind_of(device).merges_linear and not edited:
+        _merge_linear(modules, manifest, device)
+    use_few_rows([program.module for program in modules])
 
 
 def _merge_linear(modules: Sequence[StageModule], manifest: Manifest, device: torch.device) -> None:
