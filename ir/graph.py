@@ -18,7 +18,7 @@ from ir.microbatching import Microbatching
 from ir.objects.nested import mapped, nested_leaves
 from ir.objects.opaque import OPERATOR, Opaque, known
 from ir.objects.signature import Signature
-from ir.sizes import CallSizes, TensorType, ValueCount
+from ir.sizes import CallSizes, TensorType, ValueCondition
 
 
 class ThisDevice:
@@ -172,7 +172,7 @@ class Program:
     signature: Signature
     layouts: tuple[tuple[int, ...], ...] = ()
     guards: tuple[sympy.Basic, ...] = ()
-    counts: tuple[ValueCount, ...] = ()
+    counts: tuple[ValueCondition, ...] = ()
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]] = field(default_factory=dict)  # of its own sizes
     symbols: Mapping[sympy.Symbol, sympy.Symbol] = field(default_factory=dict)
     microbatching: Microbatching = Microbatching()
@@ -204,7 +204,7 @@ class Graph:
     made_up: bool = False  # whether nobody chose these sizes
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]] = field(default_factory=dict)  # least and largest size
     guards: tuple[sympy.Basic, ...] = ()  # conditions on the sizes besides their ranges
-    counts: tuple[ValueCount, ...] = ()  # conditions on the values of inputs
+    counts: tuple[ValueCondition, ...] = ()  # conditions on the values of inputs
     modules: Mapping[str, str] = field(default_factory=dict)  # module path -> class name
     whole: tuple[Opaque, ...] = ()  # the modules that are kept whole
     notes: tuple[str, ...] = ()  # for the user: what capture fixed or kept whole, and why

@@ -56,6 +56,23 @@ class ValueCount:
         return f"{self.count} of {self.input} are {self.value}"
 
 
+@dataclass(frozen=True)
+class RowProductSum:
+    """The products of the numbers in each row of an input, as of grids of patches, which must add up to a size."""
+
+    input: str  # its name
+    multiples: tuple[int, ...]  # of which the numbers of a row must be, each 1 or more
+    count: Dim
+
+    def __str__(self) -> str:
+        by = "x".join(map(str, self.multiples))
+        return f"products of rows of {self.input}, multiples of {by}, add up to {self.count}"
+
+
+ValueCondition: TypeAlias = ValueCount | RowProductSum
+"""A condition on the values of an input."""
+
+
 @lru_cache(maxsize=1 << 16)  # as below
 def _text(dim: Dim) -> str:
     return str(dim)

@@ -24,6 +24,7 @@ from ir.numbers.summary import Summary
 from ir.objects.signature import Tree, output_names
 from ir.operators.registration import Registration
 from ir.plan import StagePlan
+from ir.sizes import RowProductSum, ValueCount
 from runtime.device.settings import torch_settings
 from runtime.errors import ManifestError
 from runtime.manifest import manifest as m
@@ -118,7 +119,14 @@ def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage], padd
         returns=returned(graph),
         updates=updated(graph),
         index_ranges=index_ranges(graph),
-        counts=tuple(m.CountedValue(c.input, c.value, expr_source(c.count)) for c in graph.counts),
+        counts=tuple(
+            m.CountedValue(c.input, c.value, expr_source(c.count)) for c in graph.counts if isinstance(c, ValueCount)
+        ),
+        row_products=tuple(
+            m.RowProducts(c.input, c.multiples, expr_source(c.count))
+            for c in graph.counts
+            if isinstance(c, RowProductSum)
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import sympy
 from ir.errors import CompileError
 from ir.graph import Graph, Node, Value, map_arguments
 from ir.objects.signature import Signature
-from ir.sizes import CallSizes, TensorType, ValueCount, bound, hold
+from ir.sizes import CallSizes, TensorType, ValueCondition, bound, hold
 
 _T = TypeVar("_T")
 SizeValues: TypeAlias = Mapping[sympy.Symbol, int]
@@ -72,7 +72,7 @@ def map_sizes(graph: Graph, to: Callable[[Any], Any]) -> Graph:
     def signature(s: Signature) -> Signature:
         return replace(s, returns=replace(s.returns, leaves=tuple(map(to, s.returns.leaves))))
 
-    def counts(found: tuple[ValueCount, ...]) -> tuple[ValueCount, ...]:
+    def counts(found: tuple[ValueCondition, ...]) -> tuple[ValueCondition, ...]:
         return tuple(replace(c, count=to(c.count)) for c in found)
 
     mapped = graph.map_values(value).map(node)

@@ -15,6 +15,7 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from ir.analysis.bind import bind_sizes
 from ir.capture.checks.equivalence import same_terms
 from ir.capture.checks.first_call import draws_on_example, gap_on_example
+from ir.capture.checks.grids import same_on_other_grids
 from ir.capture.checks.joins import joined_at_other_sizes
 from ir.capture.checks.size_one import (
     at_one,
@@ -178,6 +179,8 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
         return _with_repeats(replace(example, joins=False), soft, returned)
     recording = replace(recording, graph=graph).full()
     graph = recording.graph
+    if used.packs and not same_on_other_grids(graph, used):
+        return _with_repeats(replace(example, packs=False), soft, returned)
     gap = Gap() if returned is None else gap_on_example(graph, used, returned)
     conditions = guard_notes(graph.guards, graph.ranges, graph.hints, questions)
     return replace(recording, graph=replace(graph, notes=(*graph.notes, *conditions, *notes)), gap=gap)

@@ -1,9 +1,10 @@
-"""Values that an input must hold so often, as a model asserts: places of images among token ids."""
+"""Values that inputs must hold: places of images among token ids, as often as a model asserts, and grids of patches."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import torch
 
@@ -39,8 +40,49 @@ class CountCheck:
 
         A tensor on an accelerator is waited for, as the model itself does.
         """
-        found, wanted = int((tensor == self.value).sum()), self.count(sizes)
-        if found != wanted:
-            of_sizes = f" = {wanted}, as {spelled_sizes(self.count, sizes)}" if self.count.symbols else ""
+        found = int((tensor == self.value).sum())
+        if found != self.count(sizes):
             times = f"holds the value {self.value} {found} times"
-            raise InputError(f"input `{self.name}` {times}; the other inputs ask for {self.count.text}{of_sizes}")
+            raise InputError(f"input `{self.name}` {times}; the other inputs ask for {_wanted(self.count, sizes)}")
+
+
+@dataclass(frozen=True)
+class ProductCheck:
+    """The sum of the products of each row of an input `[rows, numbers]`, and what these numbers are multiples of."""
+
+    slot: int  # of the input
+    name: str
+    multiples: tuple[int, ...]
+    count: SizeExpression
+
+    @classmethod
+    def of_program(cls, program: ProgramEntry) -> tuple[ProductCheck, ...]:
+        """Raises ManifestError for an input that the program has not, or that has other rows."""
+        by_name = {tensor.name: (slot, tensor) for slot, tensor in enumerate(program.inputs)}
+        for found in program.row_products:
+            _, tensor = by_name.get(found.input, (0, None))
+            if tensor is None or list(tensor.shape[1:]) != [len(found.multiples)] or 0 in found.multiples:
+                numbers = f"rows of {len(found.multiples)} numbers of `{found.input}`"
+                raise ManifestError(f"the manifest multiplies {numbers}, which is no such input")
+        return tuple(
+            cls(by_name[p.input][0], p.input, tuple(p.multiples), SizeExpression.parse(p.count, program.symbols))
+            for p in program.row_products
+        )
+
+    def check(self, tensor: torch.Tensor, sizes: Mapping[str, int]) -> None:
+        """Raises InputError unless the rows describe what the sizes of the call say.
+
+        A tensor on an accelerator is waited for, as the model itself does.
+        """
+        rows = tensor.tolist()
+        for row in rows:
+            if any(number < 1 or number % of for number, of in zip(row, self.multiples, strict=True)):
+                raise InputError(f"input `{self.name}` holds {row}; expected multiples of {list(self.multiples)}")
+        if (found := sum(map(prod, rows))) != self.count(sizes):
+            said = f"describes {found} rows in all"
+            raise InputError(f"input `{self.name}` {said}; the other inputs have {_wanted(self.count, sizes)}")
+
+
+def _wanted(count: SizeExpression, sizes: Mapping[str, int]) -> str:
+    spelled = f" = {count(sizes)}" if count.symbols else ""
+    return count.text + spelled + ("" if count.text in sizes or not spelled else f", as {spelled_sizes(count, sizes)}")

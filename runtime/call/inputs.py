@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from runtime.call.counts import CountCheck
+from runtime.call.counts import CountCheck, ProductCheck
 from runtime.call.input_type import InputType
 from runtime.call.layout import Layout
 from runtime.call.sizes import ObservedSize, SizeConstraints
@@ -40,7 +40,7 @@ class Inputs:
     sizes: SizeConstraints
     optional: frozenset[str]  # parameters that may be left out
     layouts: tuple[Layout, ...]  # by slot; none in a manifest that does not tell
-    counts: tuple[CountCheck, ...] = ()
+    counts: tuple[CountCheck | ProductCheck, ...] = ()
 
     @classmethod
     def parse(cls, program: ProgramEntry) -> Inputs:
@@ -61,7 +61,7 @@ class Inputs:
             SizeConstraints.parse(program),
             optional,
             tuple(map(Layout, program.layouts)),
-            CountCheck.of_program(program),
+            CountCheck.of_program(program) + ProductCheck.of_program(program),
         )
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:

@@ -208,6 +208,15 @@ class CountedValue:
 
 
 @dataclass(frozen=True)
+class RowProducts:
+    """The products of the numbers in each row of an input, as of grids of patches, which must add up to a size."""
+
+    input: str  # its name
+    multiples: tuple[int, ...]  # of which the numbers of a row must be, each 1 or more
+    count: str  # a Python expression over the symbols: "patches"
+
+
+@dataclass(frozen=True)
 class ProgramEntry:
     """One program: what a call of it takes and returns, and what each stage does in it."""
 
@@ -227,6 +236,7 @@ class ProgramEntry:
     updates: dict[str, str] = field(default_factory=dict)  # name of a state -> the value that it holds after a call
     index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # input -> its least and largest value
     counts: tuple[CountedValue, ...] = ()
+    row_products: tuple[RowProducts, ...] = ()
     promise: str = ""  # sha256 of what calls take and return; "" if an older version wrote it
 
     def with_pool_sizes(self, sizes: Mapping[str, int]) -> ProgramEntry:

@@ -18,8 +18,9 @@ def with_promises(manifest: Manifest) -> Manifest:
 def promise_of(manifest: Manifest, program: ProgramEntry) -> str:
     """A digest of all of a program but its nodes and stages, and of what the programs of an artifact share."""
     own = dataclasses.asdict(dataclasses.replace(program, nodes=(), stages=(), promise=""))
-    if not program.counts:
-        del own["counts"]  # as in artifacts of versions that did not know them
+    for later in ("counts", "row_products"):
+        if not own[later]:
+            del own[later]  # as in artifacts of versions that did not know them
     shared = [dataclasses.asdict(x) for x in (manifest.generation, *manifest.operators)]
     return digest_of([own, shared, [p.name for p in manifest.programs], manifest.settings, list(manifest.helpers)])
 

@@ -202,6 +202,9 @@ def _promise(table: Any, random: Random) -> None:
         lambda: program["layouts"].append([1, 0]),
         lambda: program["index_ranges"].update(ids=[0, 7]),
         lambda: program["counts"].append({"input": program["inputs"][0]["name"], "value": 3, "count": "2"}),
+        lambda: program["row_products"].append(
+            {"input": program["inputs"][0]["name"], "multiples": [1, 2, 2], "count": "4"}
+        ),
         lambda: program["padding"].update(symbol="batch"),
         lambda: program.update(name="other"),
         lambda: table["programs"].append(program),

@@ -3,6 +3,7 @@
 first_call    run the graph on the example, whose results a call of the model has shown
 second_input  run both on other sizes and values
 equivalence   run both on fake tensors and compare the operators, which needs no second export
+grids         run both on other grids of the same patches
 joins         the same where tensors along a dimension of any size are joined at once
 values        other values of the kind of an example's
 size_one      the same question for sizes of 1, which torch.export takes to be 2 or more

@@ -49,8 +49,8 @@ def compare_with_model(graph: Graph, example: Example) -> Verdict:
                 found = results_of(graph, example, inputs)
         except Exception:
             return Verdict.DIFFERENT
-        keeps = verdict is Verdict.UNKNOWN and not _all_close(wanted, again)
-        if keeps or not _all_close(wanted, found):
+        keeps = verdict is Verdict.UNKNOWN and not all_near(wanted, again)
+        if keeps or not all_near(wanted, found):
             return Verdict.DIFFERENT
         verdict = Verdict.SAME
     return verdict
@@ -62,10 +62,10 @@ def _run_twice(example: Example, inputs: Sequence[torch.Tensor]) -> tuple[list[A
     They differ where it keeps something else from call to call, which may be lost in a module that is kept whole.
     """
     with as_they_were(example.model):
-        return _run_model(example, inputs), _run_model(example, inputs)
+        return run_model(example, inputs), run_model(example, inputs)
 
 
-def _all_close(some: Sequence[Any], others: Sequence[Any]) -> bool:
+def all_near(some: Sequence[Any], others: Sequence[Any]) -> bool:
     return len(some) == len(others) and all(map(_close, some, others))
 
 
@@ -102,7 +102,7 @@ def _drawn(tensor: torch.Tensor, holes: bool) -> torch.Tensor:
     return values[torch.randint(max(values.numel(), 1), values.shape)].view(tensor.shape).to(tensor.dtype)
 
 
-def _run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
+def run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
     converted, unchecked = converted_for_the_call(example.model), unchecked_distributions()
     with (
         torch.no_grad(),

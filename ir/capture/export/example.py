@@ -24,7 +24,8 @@ class Example:
     `repeats`: whether layers that are alike may be recorded once a kind; `templates` says from which call of each.
     `as_called`: whether the model's code that asks if it is compiled or exported gets the answer of a plain call;
     `told_exported`: whether code that asks for the export alone gets the true one.
-    `joins`: whether tensors along a dimension of any size are recorded as one where they are all joined again.
+    `joins`: whether tensors along a dimension of any size are recorded as one where they are all joined again;
+    `packs`: whether those that are split by the values of an input are, and grids of images read by operators.
     """
 
     model: nn.Module
@@ -39,6 +40,7 @@ class Example:
     as_called: bool = False
     told_exported: bool = False
     joins: bool = True
+    packs: bool = True
 
     def at(self, tensors: Sequence[torch.Tensor]) -> Example:
         """The same call with other tensors, whose sizes are all fixed."""

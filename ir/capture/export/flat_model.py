@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from math import lcm
 from typing import Any
 
+import sympy
 import torch
 from torch import nn
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
@@ -24,6 +26,9 @@ from ir.capture.export.module_state import converted_for_the_call, data_as_itsel
 from ir.capture.export.replaced.distributions import unchecked_distributions
 from ir.capture.export.replaced.padding import padded_as_in_inference
 from ir.capture.export.tracing_questions import tracing_questions
+from ir.capture.packed.pieces import pieces_as_one, read_lengths
+from ir.capture.packed.rows import RowsInPlace, computed_rows
+from ir.capture.packed.towers import grids_as_operators, known_functions, takes_grids
 from ir.capture.program.gradients import GradMode
 from ir.capture.repeats.layers import LayersOnce
 from ir.capture.sizes.iterated import computed, iterated_as_one
@@ -31,6 +36,7 @@ from ir.capture.unregistered_state.places import changed, newly_held
 from ir.capture.unregistered_state.places import leaves as held_by
 from ir.location import Where
 from ir.objects.signature import Tree, call, flatten, names
+from ir.sizes import Dim
 
 
 @dataclass
@@ -49,12 +55,46 @@ class Seen:
     untold: bool = False  # whether a question for the export alone got the answer of a plain call
     asked_about: set[Origin] = field(default_factory=set)
     joined: set[str] = field(default_factory=set)
+    grids: dict[str, tuple[int, Dim]] = field(default_factory=dict)  # input -> rows of a token, patches in all
+    chosen: list[Dim] = field(default_factory=list)  # the numbers of rows that masks must choose
 
     def ask(self, tensor: torch.Tensor | None, untold: bool) -> None:
         self.asked = True
         self.untold |= untold
         if tensor is not None:
             self.asked_about |= self.origins.of(tensor)
+
+    def note_grid(self, name: str, total: Any, merge: int) -> bool:
+        """Note the grids that an input holds, and the number of their patches; False where that is no size."""
+        if (count := self._in_names(total)) is None:
+            return False
+        self.grids[name] = lcm(self.grids.get(name, (1, 0))[0], merge), count
+        return True
+
+    def least_length(self, lengths: torch.Tensor) -> int:
+        """The least length of pieces whose lengths are made of grids; 0 for other lengths."""
+        inputs = [origin for origin in self.origins.of(lengths) if origin.kind != "size"]
+        merges = [
+            self.grids[origin.name][0] for origin in inputs if origin.kind == "input" and origin.name in self.grids
+        ]
+        return min(merges, default=0) ** 2 if len(merges) == len(inputs) else 0
+
+    def note_chosen(self, count: Any) -> bool:
+        """Note the number of rows that a mask must choose; False where that is no size."""
+        if (size := self._in_names(count)) is None:
+            return False
+        self.chosen.append(size)
+        return True
+
+    def _in_names(self, size: Any) -> Dim | None:
+        """A size over symbols of the user's names; None where it is made of something else."""
+        if not isinstance(size, torch.SymInt):
+            return size
+        known = self.origins.by_symbol
+        origins = {s: tuple(known.get(s, ())) for s in size.node.expr.free_symbols}
+        if any(len(of) != 1 or of[0].kind != "size" for of in origins.values()):
+            return None
+        return size.node.expr.xreplace({s: sympy.Symbol(name) for s, ((_, name),) in origins.items()})
 
     def note_joined(self, size: Any) -> None:
         """Note a size along which a tensor was taken apart and joined again."""
@@ -73,6 +113,7 @@ class Flat(nn.Module):
         self._example = example
         self._once = once or LayersOnce({})
         self.seen = Seen()
+        known_functions()  # which are tried before tensors are traced
 
     def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
         self._once.begin()
@@ -94,9 +135,15 @@ class Flat(nn.Module):
             contexts.enter_context(autocast_as_around())
             if self._example.joins:
                 contexts.enter_context(iterated_as_one(self.seen.note_joined))
+            if self._example.packs and takes_grids(self.m):
+                by_id = {id(t): name for name, t in zip(names(self._example.arguments), tensors, strict=True)}
+                contexts.enter_context(grids_as_operators(self.m, by_id, self.seen.note_grid))
+                contexts.enter_context(pieces_as_one(self.seen.least_length))
+                contexts.enter_context(RowsInPlace(self.seen.note_chosen))
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
-            leaves.extend(map(computed, results))
+            read_lengths(results)
+            leaves.extend(computed_rows(computed(result)) for result in results)
         self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
         after = held_by(self.m)
         self.seen.frozen += changed(before, after, self.m.parameters())

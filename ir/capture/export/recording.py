@@ -7,9 +7,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
+import sympy
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
@@ -59,6 +60,7 @@ from ir.objects.signature import Signature, Slot, Tree, names
 from ir.objects.zeros import copied
 from ir.operators.int_sizes import IntSizes
 from ir.process.patching import PATCHING
+from ir.sizes import Dim, RowProductSum
 
 
 @dataclass(frozen=True, order=True)
@@ -149,7 +151,8 @@ class _UntoldError(Exception):
 def _record(example: Example, once: LayersOnce) -> Recording:
     flat = Flat(example, once)
     try:
-        return recorded(flat, example, lambda program: flat.seen.returns[-1], once=once).noted(flat.seen)
+        recording = recorded(flat, example, lambda program: flat.seen.returns[-1], once=once).noted(flat.seen)
+        return _with_conditions(recording, example, flat.seen)
     except CaptureError as e:
         if flat.seen.untold:
             raise _UntoldError from e
@@ -157,6 +160,28 @@ def _record(example: Example, once: LayersOnce) -> Recording:
             raise
         e.origins = flat.seen.origins.of_error(e)
         raise e.at_derivatives(flat.seen.derivatives) from e
+
+
+def _with_conditions(recording: Recording, example: Example, seen: Seen) -> Recording:
+    """The recording with the conditions on inputs that are grids.
+
+    Raises NotExported where masks choose other rows than the model's own code asserts.
+    """
+    graph = recording.graph
+    marked = zip(graph.inputs, example.marks, strict=True)
+    sizes = {sympy.Symbol(mark.name): value.type.shape[dim] for value, dims in marked for dim, mark in dims.items()}
+
+    def read(size: Dim) -> Dim:
+        return size if isinstance(size, int) else cast("Dim", size.xreplace(sizes))
+
+    asserted = {count.count for count in graph.counts}
+    if not all(read(size) in asserted for size in seen.chosen):
+        raise NotExported("rows are chosen by values, and nothing says how many", by_values=True)
+    inputs = dict(zip(names(example.arguments), graph.inputs, strict=True))
+    found = (
+        RowProductSum(inputs[name].name, (1, merge, merge), read(count)) for name, (merge, count) in seen.grids.items()
+    )
+    return replace(recording, graph=replace(graph, counts=(*graph.counts, *found)))
 
 
 def record_strictly(example: Example) -> Recording:

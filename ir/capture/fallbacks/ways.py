@@ -36,9 +36,10 @@ def record_somehow(example: Example, soft: bool = False) -> tuple[Example, Recor
     try:
         return example, record(example), record
     except NotExported as e:
-        used, recording, way = _otherwise_recorded(replace(example, repeats=False), e, soft)
-        alike = example.repeats and alike_modules(example.model)
-        return used, noted(recording, f"layers are {ONE_BY_ONE}: {e.reason}") if alike else recording, way
+        error = e  # and no longer handled: it would be taken for a cause of those that follow
+    used, recording, way = _otherwise_recorded(replace(example, repeats=False, packs=False), error, soft)
+    alike = example.repeats and alike_modules(example.model)
+    return used, noted(recording, f"layers are {ONE_BY_ONE}: {error.reason}") if alike else recording, way
 
 
 def _otherwise_recorded(example: Example, error: NotExported, soft: bool) -> tuple[Example, Recording, Way]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 from unittest.mock import patch
 
@@ -104,6 +105,7 @@ def layouts_watched() -> Iterator[Layouts]:
 def _contiguous(layouts: Layouts) -> Callable[..., torch.Tensor]:
     contiguous = torch.Tensor.contiguous
 
+    @wraps(contiguous)  # torch gives tensors of subclasses the function that it finds under the name
     def watched(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         made = contiguous(tensor, *args, **kwargs)
         if made is tensor:

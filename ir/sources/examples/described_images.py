@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ir.capture.packed.towers import takes_grids
 from ir.errors import SourceError
 from ir.sources.examples.configured import configured_image_size, configured_value
 from ir.sources.examples.image_tokens import rows_of_images
@@ -38,6 +39,25 @@ def described_images(model: Any, config: Any, token: int, given: Mapping[str, to
     if "image_grid_thw" in given:
         return _of_patches(model, config, token, given["image_grid_thw"])
     return _of_pixels(model, config, token, given["image_sizes"])
+
+
+def images_of_any_grid(model: Any, config: Any, token: int) -> DescribedImages | None:
+    """Two images for a model that reads grids of any sizes; None for another one."""
+    side = getattr(getattr(config, "vision_config", None), "spatial_merge_size", None)
+    if not takes_grids(model) or not isinstance(side, int):
+        return None
+    try:
+        grid = torch.tensor(_ROWS_AND_COLUMNS) * torch.tensor([1, side, side])
+        images = _of_patches(model, config, token, grid)
+        rows = rows_of_images(model, images.inputs)
+    except Exception:  # whatever the model's own code raises, and settings of other names
+        return None
+    as_placed = [int((places == token).sum()) for places in images.places]
+    return images if as_placed == rows else None
+
+
+_ROWS_AND_COLUMNS = [[1, 8, 8], [1, 6, 10]]
+"""Frames, and rows and columns of tokens, of images whose grids may change."""
 
 
 def _of_patches(model: Any, config: Any, token: int, grid: torch.Tensor) -> DescribedImages:

@@ -15,7 +15,7 @@ from torch.export import Dim
 
 from ir.errors import SourceError
 from ir.sources.examples.configured import configured_image_size, configured_value
-from ir.sources.examples.described_images import DescribedImages, described_images
+from ir.sources.examples.described_images import DescribedImages, described_images, images_of_any_grid
 from ir.sources.examples.image_tokens import image_token_id, tokens_per_image
 
 BATCH, SEQ, TARGET, SAMPLES, FRAMES = 4, 128, 64, 16000, 200
@@ -116,10 +116,20 @@ class _Maker:
         elif self.images:
             yield from self.text_around(image, described_images(self.model, self.config, image, self.images))
         elif "image_grid_thw" in self.parameters:
-            yield self.ids("batch")
-            yield ExampleInputs(notes=(_OF_PATCHES,))
+            yield from self.text_with_grids(image)
         else:
             yield from self.text_with_image(image)
+
+    def text_with_grids(self, token: int) -> Iterator[ExampleInputs]:
+        images = images_of_any_grid(self.model, self.config, token) if self.texts > 1 else None
+        if images is None or self.longest <= max(map(len, images.places)):
+            yield self.ids("batch")
+            yield ExampleInputs(notes=(_OF_PATCHES,))
+            return
+        for made in self.text_around(token, images):
+            dims = {"pixel_values": {0: "patches"}, "image_grid_thw": {0: "images"}}
+            given = {name: dims[name] for name in made.inputs if name in dims}
+            yield replace(made, dynamic=made.dynamic | given)
 
     def text_with_image(self, token: int) -> Iterator[ExampleInputs]:
         pixels = self.pixels("images")

@@ -40,6 +40,34 @@ def pictures(kind: str, beside: Sequence[str] = (), **options: Any) -> Kind:
 
 
 Given = dict[str, torch.Tensor]
+OTHER_GRIDS = [[1, 8, 12], [1, 2, 4], [1, 6, 2]]
+
+
+def grids(kind: str, **of: Any) -> Kind:
+    """A folder called with three texts of other lengths than the example's, of no, one and two images of other sizes.
+
+    `of` are settings of the model.
+    """
+
+    def make(folder: Path) -> Tried:
+        torch.manual_seed(0)
+        config = hf.AutoConfig.for_model(
+            kind, image_token_id=90, vision_start_token_id=91, vision_end_token_id=92, **of
+        )
+        model = hf.AutoModelForImageTextToText.from_config(config).eval()
+        model.save_pretrained(folder / "m")
+        first, *two = ([91, *[90] * (rows * columns // 4), 92] for _, rows, columns in OTHER_GRIDS)
+        texts = [[5, 6, 7, 8], [5, *first, 6, 7, 8, 9], [5, *two[0], 6, *two[1], 7]]
+        ids = torch.tensor([[0] * (max(map(len, texts)) - len(text)) + text for text in texts])
+        grid = torch.tensor(OTHER_GRIDS)
+        pixels = torch.randn(int(grid.prod(1).sum()), 96)
+        call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels, "image_grid_thw": grid}
+        call |= rope_index(model, call)
+        with torch.no_grad():
+            wanted = model(**call).logits[ids > 0]
+        return Tried(str(folder / "m"), call, wanted, run=lambda pipe, call: pipe(**call).logits[ids > 0])
+
+    return make
 
 
 def sized(
@@ -94,6 +122,8 @@ PATCHED: Given = {
 WHOLE: Given = {**TILED, "pixel_values": torch.linspace(-1, 1, 2 * 3 * 32 * 32).sin().view(2, 3, 32, 32)}
 TILES = [[16, 32], [32, 16], [32, 32]]
 ROPE = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+SEEING = {"depth": 2, "hidden_size": 32, "num_heads": 2, "patch_size": 4}
+SPEAKING = {**LLAMA, "num_key_value_heads": 2, "head_dim": 8, "rope_parameters": ROPE}
 
 
 PICTURES: dict[str, Kind] = {
@@ -138,6 +168,33 @@ PICTURES: dict[str, Kind] = {
         text_config={**LLAMA, "model_type": "qwen2_vl_text", "num_key_value_heads": 2, "rope_parameters": ROPE},
         vision_start_token_id=91,
         vision_end_token_id=92,
+    ),
+    "Qwen2-VL, three texts with three images of other sizes": grids(
+        "qwen2_vl",
+        vision_config={**SEEING, "embed_dim": 16},
+        text_config={**SPEAKING, "model_type": "qwen2_vl_text"},
+    ),
+    "Qwen2.5-VL, three texts with three images of other sizes": grids(
+        "qwen2_5_vl",
+        vision_config={
+            **SEEING,
+            "intermediate_size": 32,
+            "out_hidden_size": 32,
+            "window_size": 16,
+            "fullatt_block_indexes": [1],
+        },
+        text_config={**SPEAKING, "model_type": "qwen2_5_vl_text"},
+    ),
+    "Qwen3-VL, three texts with three images of other sizes": grids(
+        "qwen3_vl",
+        vision_config={
+            **SEEING,
+            "intermediate_size": 32,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 49,
+            "deepstack_visual_indexes": [0],
+        },
+        text_config={**SPEAKING, "model_type": "qwen3_vl_text"},
     ),
     "InternVL, three texts with three images": pictures(
         "internvl",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from runtime import InputError, ManifestError
 from runtime.call.inputs import Inputs
-from runtime.manifest.manifest import CallSignature, CountedValue, Parameter, ProgramEntry, Symbol
+from runtime.manifest.manifest import CallSignature, CountedValue, Parameter, ProgramEntry, RowProducts, Symbol
 from tests.support.artifacts.by_hand import tensor
 
 IDS = tensor("input_ids", "batch", "seq", dtype="int64")
@@ -22,13 +24,13 @@ def make(
     inputs: tuple[Any, ...] = (IDS, MASK),
     symbols: dict[str, Symbol] | None = None,
     guards: tuple[str, ...] = (),
-    counts: tuple[CountedValue, ...] = (),
+    **asked: Any,
 ) -> Inputs:
     symbols = {"batch": Symbol(1, None, 2), "seq": Symbol(2, 16, 8)} if symbols is None else symbols
     entries = [[p[0], p[1]] for p in parameters]
     kinds = tuple(Parameter(p[0], p[2] if len(p) == 3 else POSITION) for p in parameters)
     signature = CallSignature(kinds, {"dict": entries}, {"slot": 0})
-    return Inputs.parse(ProgramEntry("main", inputs, (), symbols, guards, signature, (), counts=counts))
+    return Inputs.parse(ProgramEntry("main", inputs, (), symbols, guards, signature, (), **asked))
 
 
 TWO = (("input_ids", {"slot": 0}), ("attention_mask", {"slot": 1}), ("use_cache", {"value": False}))
@@ -85,6 +87,25 @@ def test_values_are_counted() -> None:
         inputs.bind((x, mask), {})
     with pytest.raises(ManifestError, match="the manifest counts values of `labels`, which is not an input"):
         make(*TWO, counts=(CountedValue("labels", 7, "3"),))
+
+
+def test_products_of_rows_are_added_up() -> None:
+    grids, patches = tensor("grid", "images", 3, dtype="int64"), tensor("patches", "patches", 4)
+    symbols = {"images": Symbol(1, None, 2), "patches": Symbol(1, None, 8)}
+    arguments = ("patches", {"slot": 0}), ("grid", {"slot": 1})
+    said = RowProducts("grid", (1, 2, 2), "patches")
+    inputs = make(*arguments, inputs=(patches, grids), symbols=symbols, row_products=(said,))
+    grid = torch.tensor([[1, 2, 4], [2, 2, 2]])
+    assert inputs.bind((torch.zeros(16, 4), grid), {}).tensors[1] is grid
+    with pytest.raises(InputError, match=r"`grid` describes 16 rows in all; the other inputs have patches = 20$"):
+        inputs.bind((torch.zeros(20, 4), grid), {})
+    for row in ([1, 3, 4], [0, 2, 2], [-1, -2, 4]):
+        said_of_row = re.escape(f"`grid` holds {row}; expected multiples of [1, 2, 2]")
+        with pytest.raises(InputError, match=said_of_row):
+            inputs.bind((torch.zeros(16, 4), torch.tensor([[1, 2, 4], row])), {})
+    for wrong in (replace(said, input="grids"), replace(said, multiples=(1, 2))):
+        with pytest.raises(ManifestError, match=r"the manifest multiplies rows of \d numbers of `grids?`, which is no"):
+            make(*arguments, inputs=(patches, grids), symbols=symbols, row_products=(wrong,))
 
 
 def test_fixed_dimensions_are_checked() -> None:

@@ -1,0 +1,7 @@
+"""Several things one after the other in one tensor, where values of an input say which, such as the grids of images.
+
+grids   operators for what transformers makes of grids in Python
+towers  the modules of transformers that are given grids, and the functions in whose place these operators are recorded
+pieces  tensors split by lengths that are made of grids, recorded as one
+rows    rows chosen by a mask that are put back under it, recorded in their places
+"""

@@ -1,0 +1,99 @@
+"""Rows chosen by a mask that are put back under it, recorded in their places: no size depends on the mask.
+
+`x[mask] = x[mask] + rows` is `torch.where(mask, x + spread, x)`, where `spread` has each of the `rows` in its place.
+Whatever else reads rows that a mask chose has a size of values, as torch.export records it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
+
+from ir.capture.packed.pieces import is_unknown
+
+_GET, _SET = torch.Tensor.__getitem__, torch.Tensor.__setitem__
+
+
+class RowsInPlace(TorchFunctionMode):
+    """Gives code that chooses rows of a tensor by a mask without values `ChosenRows`.
+
+    `seen` is given the number of rows that a mask must choose, and says whether that is a size.  A mode, as functions
+    in the place of a tensor's own for an index would leave its type another one.
+    """
+
+    def __init__(self, seen: Callable[[Any], bool]) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _GET and (mask := _mask(*args)) is not None:
+            return ChosenRows(args[0], mask, self._seen)
+        if func is _SET and isinstance(args[2], ChosenRows):
+            tensor, index, rows = args
+            if rows.mask is _mask(tensor, index) and rows.whole.shape == tensor.shape:
+                return tensor.copy_(torch.where(rows.spread_mask, rows.whole, tensor))
+        return func(*args, **(kwargs or {}))
+
+
+def _mask(tensor: Tensor, index: Any) -> Tensor | None:
+    """The mask in an index that is nothing else."""
+    mask, *others = index if isinstance(index, tuple) and index else (index,)
+    if not isinstance(mask, Tensor) or mask.dtype is not torch.bool or not mask.dim() or not is_unknown(mask):
+        return None
+    alone = all(isinstance(other, slice) and other == slice(None) for other in others)
+    return mask if alone and tensor.shape[: mask.dim()] == mask.shape else None
+
+
+class ChosenRows(Tensor):
+    """The rows of a tensor where a mask is true, computed when anything but a sum or a store under it reads them."""
+
+    whole: Tensor
+    mask: Tensor
+    seen: Callable[[Any], bool]
+
+    @staticmethod
+    def __new__(cls, whole: Tensor, mask: Tensor, seen: Callable[[Any], bool]) -> ChosenRows:
+        rows = Tensor._make_wrapper_subclass(cls, whole.shape[mask.dim() - 1 :], dtype=whole.dtype, device=whole.device)
+        rows.whole, rows.mask, rows.seen = whole, mask, seen
+        return rows
+
+    def __init__(self, whole: Tensor, mask: Tensor, seen: Callable[[Any], bool]) -> None:
+        super().__init__()
+
+    @property
+    def spread_mask(self) -> Tensor:
+        """The mask with as many dimensions as the tensor."""
+        return self.mask.view(*self.mask.shape, *[1] * (self.whole.dim() - self.mask.dim()))
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        is_sum = getattr(func, "__name__", "") in ("add", "__add__") and not kwargs and len(args) == 2
+        if is_sum and isinstance(args[0], ChosenRows) and (made := _sum(*args)) is not None:
+            return made
+        return cls.__torch_dispatch__(func, types, args, kwargs)
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map_only(ChosenRows, computed_rows, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+def computed_rows(value: Any) -> Any:
+    """The tensor of chosen rows, whose number is one of values; any other value as it is."""
+    return _GET(value.whole, value.mask) if isinstance(value, ChosenRows) else value
+
+
+def _sum(rows: ChosenRows, other: Any) -> ChosenRows | None:
+    """The sum with as many other rows; None for anything else."""
+    whole, mask = rows.whole, rows.spread_mask
+    if not isinstance(other, Tensor) or isinstance(other, ChosenRows) or other.dtype is not whole.dtype:
+        return None
+    shape = whole.shape[rows.mask.dim() :]
+    if other.dim() != len(shape) + 1 or other.shape[1:] != shape or not rows.seen(other.shape[0]):
+        return None
+    return ChosenRows(whole + torch.zeros_like(whole).masked_scatter(mask, other), rows.mask, rows.seen)
