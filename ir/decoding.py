@@ -20,12 +20,20 @@ class MediaPlaces:
 
     Where models count positions otherwise than texts do, each of their rows of positions is the index of an id and what
     `offsets` have for it: for each place, and then for other ids, by the number of places before them, as in `counts`.
+
+    Where the input `grids` `[images, 3]` says frames, rows and columns of patches of each image, of which `merge` rows
+    and columns are a place, `count` is that of the example alone, and positions follow from the grids: the last three
+    rows are frame, row and column of a place, from the end of what is before the image on, and an image takes as many
+    positions as its longer side has places.  The `indices` rows before these are indices.
     """
 
     token: int
     count: int
     offsets: tuple[tuple[int, ...], ...] = ()  # of each row; empty: positions are indices
     counts: tuple[int, ...] = ()
+    grids: str = ""
+    merge: int = 0
+    indices: int = 0
 
 
 @dataclass(frozen=True)

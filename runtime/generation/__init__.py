@@ -8,6 +8,7 @@ In the order in which a prompt meets them:
     __main__      the command line
     text          texts as ids, and back
     media         images and sounds that stand before a text
+    media_grids   images of any grids among these
     prompts       prompts and the options of a call, checked
     generate      `Pipeline.generate`: prompts -> what `model.generate` returns, or a stream of steps
     continuation  the continuation of one prompt, as it comes

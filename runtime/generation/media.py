@@ -12,6 +12,7 @@ from runtime.call.input_type import InputType
 from runtime.call.inputs import Inputs
 from runtime.call.trees.tree_nodes import fixed_values
 from runtime.errors import InputError
+from runtime.generation.media_grids import grid_positions, parts_by_images
 from runtime.manifest.manifest import Manifest, MediaPlaces, ProgramEntry
 
 _PREFIX = "media_"  # of the names of inputs in the manifest
@@ -52,6 +53,21 @@ class MediaProgram:
         """Whether the numbers of a text have the values of this program."""
         return all(torch.equal(given[name].to(value), value) for name, value in self.fixed.items())
 
+    def parts(
+        self, given: Mapping[str, Tensor], prompts: Sequence[Sequence[int]], mask: Tensor | None
+    ) -> list[dict[str, Tensor]]:
+        """Those of each text, see `part`; where grids say how many patches each image has, as many as its ids ask for.
+
+        Raises InputError.
+        """
+        rows = len(prompts)
+        if self.places is None or not self.places.grids:
+            return [self.part(given, row, rows, mask) for row in range(rows)]
+        counted = {n for n, t in self.types.items() if not isinstance(t.dims[0], int)} - {self.places.grids}
+        own = parts_by_images(self.places, given, sorted(counted), prompts)
+        others = {name: t for name, t in given.items() if name not in counted and name != self.places.grids}
+        return [{**self.part(others, row, rows, mask), **part} for row, part in enumerate(own)]
+
     def part(self, given: Mapping[str, Tensor], row: int, rows: int, mask: Tensor | None) -> dict[str, Tensor]:
         """Those of one text of several, as many entries as of the others, without the padding that `mask` tells."""
         made = {name: t.tensor_split(rows)[row] if t.dim() else t for name, t in given.items()}
@@ -72,6 +88,10 @@ class MediaProgram:
         made |= {_FIXED_PREFIX + name: value for name, value in self.fixed.items()}
         if self.places is None:
             return TextMedia(made)
+        if self.places.grids:
+            found = grid_positions(self.places, ids, given[self.places.grids])
+            made[_POSITIONS] = found
+            return TextMedia(made, int(found[-1, 0, -1]) - len(ids) + 1)
         if (count := ids.count(self.places.token)) != self.places.count:
             raise InputError(
                 f"a prompt has {count} tokens {self.places.token}, in whose places media stand; this artifact takes "
@@ -134,18 +154,19 @@ class MediaInputs:
     ) -> list[TextMedia]:
         """The media of each text, of which the prompts have these `ids`, `mask` [batch, seq] tells without padding.
 
-        Each has as many entries as the others.  Raises InputError.
+        Each has as many entries as the others, or those of its images.  Raises InputError.
         """
-        return [self._row(given, i, row, len(ids), mask) for i, row in enumerate(ids)] if given else []
+        if not given:
+            return []
+        parts = [program.parts(given, ids, mask) for program in self.programs]
+        return [self._row([part[i] for part in parts], row) for i, row in enumerate(ids)]
 
-    def _row(
-        self, given: Mapping[str, Tensor], index: int, ids: Sequence[int], rows: int, mask: Tensor | None
-    ) -> TextMedia:
-        for program in self.programs:
-            part = program.part(given, index, rows, mask)
+    def _row(self, parts: Sequence[Mapping[str, Tensor]], ids: Sequence[int]) -> TextMedia:
+        """The media of a text, by what each program would take of it."""
+        for program, part in zip(self.programs, parts, strict=True):
             if program.fits(part):
                 return program.text(part, ids)
-        part = self.programs[0].part(given, index, rows, None)
+        part = parts[0]
         found = ", ".join(f"{name} {part[name].tolist()}" for name in self.programs[0].fixed)
         taken = "; ".join(", ".join(f"{n} {v.tolist()}" for n, v in program.fixed.items()) for program in self.programs)
         raise InputError(

@@ -256,6 +256,9 @@ class MediaPlaces:
     count: int  # of these in a prompt
     offsets: tuple[tuple[int, ...], ...] = ()  # row of positions -> what is added to the index of each place and other
     counts: tuple[int, ...] = ()  # places before other ids, whose offsets stand behind those of places, in this order
+    grids: str = ""  # the input that says frames, rows and columns of patches of each image, which may be any
+    merge: int = 0  # rows and columns of patches of a place
+    indices: int = 0  # rows of positions that are indices, before those of frames, rows and columns
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from runtime.manifest.digests import digest_of
 from runtime.manifest.manifest import CallSignature, Manifest, Microbatching, ProgramEntry, Symbol
@@ -21,7 +22,10 @@ def promise_of(manifest: Manifest, program: ProgramEntry) -> str:
     for later in ("counts", "row_products"):
         if not own[later]:
             del own[later]  # as in artifacts of versions that did not know them
-    shared = [dataclasses.asdict(x) for x in (manifest.generation, *manifest.operators)]
+    shared: list[Any] = [dataclasses.asdict(x) for x in (manifest.generation, *manifest.operators)]
+    for places in shared[0]["media"].values():
+        if not places["grids"]:
+            del places["grids"], places["merge"], places["indices"]
     return digest_of([own, shared, [p.name for p in manifest.programs], manifest.settings, list(manifest.helpers)])
 
 

@@ -36,7 +36,7 @@ def record_somehow(example: Example, soft: bool = False) -> tuple[Example, Recor
     try:
         return example, record(example), record
     except NotExported as e:
-        error = e  # and no longer handled: it would be taken for a cause of those that follow
+        error = e.with_traceback(None)  # and no longer handled: it would be taken for a cause of those that follow
     used, recording, way = _otherwise_recorded(replace(example, repeats=False, packs=False), error, soft)
     alike = example.repeats and alike_modules(example.model)
     return used, noted(recording, f"layers are {ONE_BY_ONE}: {error.reason}") if alike else recording, way

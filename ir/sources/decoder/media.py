@@ -12,11 +12,19 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import pad
 
+from ir.capture.packed.towers import takes_grids
 from ir.decoding import MediaPlaces
 from ir.errors import SourceError
 from ir.objects.signature import forward_parameters
 from ir.sources.decoder.agreement import Tensors, step_logits
-from ir.sources.decoder.places import places_of, positions_of_prompt, unchanged
+from ir.sources.decoder.places import (
+    GRIDS,
+    follows_from_grids,
+    places_of,
+    positions_of_prompt,
+    prompt_of_grids,
+    unchanged,
+)
 from ir.sources.examples.example_inputs import make_example
 from ir.sources.examples.image_tokens import image_token_id
 from ir.sources.source import Source
@@ -34,11 +42,17 @@ class Media:
     place: int | None = None  # the id in whose places an image stands; None: not known
     name: str = "media"  # of the program that reads them
     positions: Tensor | None = None  # int64[rows, 1, seq] or int64[1, seq]; None where they are indices
+    merge: int = 0  # rows and columns of patches of a place, where grids of images may be any; 0: no input is such
 
     @property
     def places(self) -> MediaPlaces | None:
         """The places of images in the prompt."""
-        return None if self.place is None else places_of(self.place, self.ids, self.positions)
+        if self.place is None:
+            return None
+        if self.merge and self.positions is not None:
+            indices = self.positions.shape[0] - 3
+            return MediaPlaces(self.place, int((self.ids == self.place).sum()), (), (), GRIDS, self.merge, indices)
+        return places_of(self.place, self.ids, self.positions)
 
     @property
     def step_inputs(self) -> dict[str, Tensor]:
@@ -49,7 +63,12 @@ class Media:
     def numbers(self) -> tuple[str, ...]:
         """The inputs that are a few whole numbers, such as the grid of an image: their values are fixed."""
         few = (n for n, t in self.inputs.items() if not t.is_floating_point() and t.numel() <= _FEW)
-        return tuple(n for n in few if not self.is_of_tokens(n))
+        return tuple(n for n in few if not self.is_of_tokens(n) and not (self.merge and n == GRIDS))
+
+    @property
+    def packed(self) -> tuple[str, ...]:
+        """The inputs with a row for each image, or for each patch, where grids of images may be any."""
+        return tuple(n for n in self.inputs if self.merge and not self.is_of_tokens(n))
 
     def is_of_tokens(self, name: str) -> bool:
         """Whether an input has a value for each token, `[1, seq]`."""
@@ -74,6 +93,8 @@ def media_of(source: Source) -> tuple[tuple[Media, ...], str]:
         try:
             given = given or dict(make_example(source.model, source.model.config, Path(), padding=False).inputs)
             media = _of_call(source.model, given, "media" if not source.variants else f"media_{call.name}")
+            if media is not None and not source.variants and GRIDS not in source.fix:
+                media = _of_any_grids(source.model, media)
         except SourceError as e:
             return (), str(e)
         found += [media] if media is not None else []
@@ -99,6 +120,22 @@ def _of_call(model: Any, given: Mapping[str, Any], name: str) -> Media | None:
     media = Media(ids[:1], first, place, name, positions_of_prompt(model, ids[:1], first))
     _ = media.places, [media.longer(model, *more).places for more in ((1, 0), (0, 1))]
     return media
+
+
+def _of_any_grids(model: Any, media: Media) -> Media:
+    """The media with grids that may be any, where positions follow from them, for these and for other images."""
+    merge = getattr(getattr(model.config, "vision_config", None), "spatial_merge_size", 0)
+    if media.place is None or media.positions is None or GRIDS not in media.inputs or not takes_grids(model):
+        return media
+    ids, grid = prompt_of_grids(media.place, merge)
+    kinds = {"mm_token_type_ids": (ids == media.place).long(), GRIDS: grid}
+    prompts = (media.ids, media.inputs, media.positions), (ids, kinds, positions_of_prompt(model, ids, kinds))
+    found = replace(media, merge=merge)
+    for ids, inputs, positions in prompts:
+        places = found.places
+        if places is None or positions is None or not follows_from_grids(places, ids, inputs[GRIDS], positions):
+            return media
+    return found
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ class _Maker:
             yield from self.text_with_image(image)
 
     def text_with_grids(self, token: int) -> Iterator[ExampleInputs]:
-        images = images_of_any_grid(self.model, self.config, token) if self.texts > 1 else None
+        images = images_of_any_grid(self.model, self.config, token)
         if images is None or self.longest <= max(map(len, images.places)):
             yield self.ids("batch")
             yield ExampleInputs(notes=(_OF_PATCHES,))

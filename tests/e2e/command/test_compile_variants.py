@@ -131,35 +131,6 @@ def test_grids_of_images_get_inputs_that_go_with_them(shell: Shell) -> None:
             assert torch.equal(pipe(**call, position_ids=places).logits, wanted)
 
 
-@pytest.mark.slow
-def test_a_folder_takes_images_of_any_grids(shell: Shell) -> None:
-    """Qwen2.5-VL, whose tower attends within windows, with images of other sizes and numbers than the example's."""
-    vision = {"depth": 2, "num_heads": 2, "patch_size": 4, "hidden_size": 32, "intermediate_size": 32}
-    vision |= {"out_hidden_size": 32, "window_size": 16, "fullatt_block_indexes": [1]}
-    words = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    words |= {"num_key_value_heads": 2, "vocab_size": 32, "use_cache": False, "max_position_embeddings": 256}
-    words |= {"bos_token_id": 0, "eos_token_id": 0}
-    words["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
-    ids = dict[str, Any](image_token_id=IMAGE, vision_start_token_id=START, vision_end_token_id=END, video_token_id=5)
-    config = t.Qwen2_5_VLConfig(text_config=words, vision_config=vision, **ids)
-    model = t.Qwen2_5_VLForConditionalGeneration(config).eval()
-    model.save_pretrained(shell.folder / "vl")
-    ended = shell.run("vl -o out --stages 2 --draw stages --time-limit 1 --size-limit 0")
-    assert ended.status == 0, ended.err
-    with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:
-        for grid in map(torch.tensor, ([[1, 6, 10]], [[1, 2, 2], [2, 4, 6], [1, 10, 4]])):
-            call, kinds = text_with_images(grid)
-            call["position_ids"], _ = model.model.get_rope_index(
-                call["input_ids"], image_grid_thw=grid, mm_token_type_ids=kinds
-            )
-            with torch.no_grad():
-                wanted = model(**call, use_cache=False).logits
-            torch.testing.assert_close(pipe(**call).logits, wanted)
-        call["image_grid_thw"] = torch.tensor([[1, 2, 2], [2, 4, 6], [1, 10, 2]])
-        with pytest.raises(InputError, match=r"`image_grid_thw` describes 72 rows in all; .* have patches = 92"):
-            pipe(**call)
-
-
 def text_with_images(grid: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """Text around images, and the kind of each token."""
     images = [torch.tensor([START, *[IMAGE] * (int(n) // 4), END]) for n in grid.prod(1)]

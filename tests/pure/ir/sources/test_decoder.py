@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ from ir.sources.decoder.caches import kept
 from ir.sources.decoder.caches.cached import CachedStep
 from ir.sources.decoder.caches.kept import kept_layers
 from ir.sources.decoder.made import step_of
+from ir.sources.decoder.places import positions_of_prompt
 from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Variant
+from runtime.generation.media_grids import grid_positions
+from runtime.manifest.manifest import MediaPlaces as RunPlaces
 
 VOCABULARY = 64
 BODY: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": VOCABULARY}
@@ -244,6 +247,23 @@ class TestPositionsOfMedia:
         assert (places.count, places.counts) == (4, (0, 4))
         assert places.offsets[-1] == (0, 0, -2, -2, 0, -2)
         assert model.model.rope_deltas is None  # what its code sets is not left behind
+
+    def test_follow_from_the_grids_of_any_images(self, model: Any) -> None:
+        found = step_of(replace(source(model), kwargs=self.given(8, 2)), 40)
+        _, media = found.calls
+        places = found.decoding.media["media"]
+        assert places == MediaPlaces(3, 4, (), (), "image_grid_thw", 2, 1)
+        assert media.fix == ()
+        assert isinstance(media.dynamic_shapes, dict)
+        dims = media.dynamic_shapes["media"]
+        assert dims["pixel_values"].keys() == dims["image_grid_thw"].keys() == {0}
+        ids, grid = torch.tensor([[9, 3, 3, 8, 8, *[3] * 6, 8]]), torch.tensor([[1, 4, 2], [1, 4, 6]])
+        kinds = {"mm_token_type_ids": (ids == 3).long(), "image_grid_thw": grid}
+        wanted = positions_of_prompt(model, ids, kinds)
+        assert wanted is not None
+        assert torch.equal(grid_positions(RunPlaces(**asdict(places)), ids[0].tolist(), grid), wanted)
+        fixed = step_of(replace(source(model), kwargs=self.given(8, 2), fix=("image_grid_thw",)), 40)
+        assert fixed.calls[1].fix == ("media.image_grid_thw",)
 
     def test_that_are_not_known_leave_texts_alone(self, model: Any) -> None:
         given = self.given(4, 4) | {"image_grid_thw": torch.tensor([[1, 4, 8]])}  # more places than the prompt has

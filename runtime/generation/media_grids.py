@@ -1,0 +1,71 @@
+"""Images of any grids before a text: the places that each takes in a prompt, and the positions of tokens around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from math import prod
+
+import torch
+from torch import Tensor
+
+from runtime.errors import InputError
+from runtime.manifest.manifest import MediaPlaces
+
+
+def grid_positions(places: MediaPlaces, ids: Sequence[int], grid: Tensor) -> Tensor:
+    """`int64[rows, 1, seq]`: the positions of the ids of a prompt with images of these grids, as `MediaPlaces` says.
+
+    Raises InputError where the ids have other places than the images take.
+    """
+    images, made, done = iter(_sides(places, grid)), list[Tensor](), 0
+    for is_image, run in groupby(ids, lambda token: token == places.token):
+        length = len(list(run))
+        if not is_image:
+            made.append((torch.arange(length) + done).expand(3, -1))
+            done += length
+            continue
+        sides = next(images, (0, 0, 0))
+        if prod(sides) != length:
+            taken = f"an image in their places takes {prod(sides)}"
+            raise InputError(f"a prompt has {length} tokens {places.token} in a row, and {taken}")
+        made.append(torch.cartesian_prod(*map(torch.arange, sides)).view(-1, 3).T + done)
+        done += max(sides[1:])
+    if next(images, None) is not None:
+        raise InputError(f"a prompt has tokens {places.token} for fewer images than `{places.grids}` describes")
+    indices = torch.arange(len(ids)).expand(places.indices, -1)
+    return torch.cat([indices, *([torch.cat(made, 1)] if made else [])])[:, None]
+
+
+def _sides(places: MediaPlaces, grid: Tensor) -> list[tuple[int, int, int]]:
+    """Frames, rows and columns of places of each image.  Raises InputError for what is no grid."""
+    if grid.dim() != 2 or grid.shape[1] != 3:
+        raise InputError(f"`{places.grids}` is {list(grid.shape)}; expected [images, 3]")
+    found = []
+    for frames, rows, columns in grid.tolist():
+        if min(frames, rows, columns) < 1 or rows % places.merge or columns % places.merge:
+            multiples = f"rows and columns that are multiples of {places.merge}"
+            raise InputError(f"`{places.grids}` holds {[frames, rows, columns]}; expected {multiples}")
+        found.append((frames, rows // places.merge, columns // places.merge))
+    return found
+
+
+def parts_by_images(
+    places: MediaPlaces, given: Mapping[str, Tensor], patches: Sequence[str], prompts: Sequence[Sequence[int]]
+) -> Iterator[dict[str, Tensor]]:
+    """The grids of each prompt, and its rows of the inputs `patches`, which have one for each patch.
+
+    The last prompt has all that are left.  Raises InputError for grids of other patches than there are.
+    """
+    grid, image, patch = given[places.grids], 0, 0
+    sides = _sides(places, grid)
+    total = int(grid.prod(1).sum())
+    for name in patches:
+        if len(given[name]) != total:
+            raise InputError(f"`{places.grids}` describes {total} patches, and `{name}` has {len(given[name])}")
+    for number, ids in enumerate(prompts, 1):
+        left, first, start = ids.count(places.token), image, patch
+        while image < len(sides) and (left > 0 or number == len(prompts)):
+            left, patch = left - prod(sides[image]), patch + int(grid[image].prod())
+            image += 1
+        yield {places.grids: grid[first:image], **{name: given[name][start:patch] for name in patches}}

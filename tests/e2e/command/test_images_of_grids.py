@@ -1,0 +1,87 @@
+"""Folders of models whose images have any sizes and number, in calls and before texts that are continued."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as t
+
+from runtime import InputError, Pipeline
+from tests.support.running.commands import Shell
+
+pytestmark = pytest.mark.slow
+
+IMAGE, START, END = 3, 6, 7
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell.open(tmp_path, monkeypatch, capsys)
+
+
+def seeing(shell: Shell) -> Any:
+    """A Qwen2.5-VL, whose tower attends within windows, and its folder."""
+    vision = {"depth": 2, "num_heads": 2, "patch_size": 4, "hidden_size": 32, "intermediate_size": 32}
+    vision |= {"out_hidden_size": 32, "window_size": 16, "fullatt_block_indexes": [1]}
+    words: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    words |= {"num_attention_heads": 2, "num_key_value_heads": 2, "vocab_size": 32, "use_cache": False}
+    words |= {"bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 256}
+    words["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
+    ids = dict[str, Any](image_token_id=IMAGE, vision_start_token_id=START, vision_end_token_id=END, video_token_id=5)
+    config = t.Qwen2_5_VLConfig(text_config=words, vision_config=vision, **ids)
+    model = t.Qwen2_5_VLForConditionalGeneration(config).eval()
+    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
+    model.save_pretrained(shell.folder / "vl")
+    return model
+
+
+def texts_with_images(*texts: list[list[int]]) -> dict[str, Any]:
+    """Texts around images of these grids, padded on the left, and what the processor makes beside their ids."""
+    grid = torch.tensor([image for images in texts for image in images])
+    rows = []
+    for images in texts:
+        places = ([START, *[IMAGE] * (frames * height * width // 4), END] for frames, height, width in images)
+        rows.append([9, 10, *chain.from_iterable(places), *torch.randint(8, 32, (5,)).tolist()])
+    ids = torch.tensor([[0] * (max(map(len, rows)) - len(row)) + row for row in rows])
+    pixels = torch.randn(int(grid.prod(1).sum()), 3 * 2 * 4 * 4)
+    call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels, "image_grid_thw": grid}
+    return {**call, "mm_token_type_ids": (ids == IMAGE).int()}
+
+
+def test_a_folder_takes_images_of_any_grids(shell: Shell) -> None:
+    model = seeing(shell)
+    ended = shell.run("vl -o out --stages 2 --draw stages --time-limit 1 --size-limit 0")
+    assert ended.status == 0, ended.err
+    with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:
+        for texts in ([[[1, 6, 10]]], [[[1, 2, 2]], [[2, 4, 6], [1, 10, 4]]]):
+            call = texts_with_images(*texts)
+            with torch.no_grad():
+                wanted = model(**call, use_cache=False).logits
+            call["position_ids"], _ = model.model.get_rope_index(**call)
+            del call["mm_token_type_ids"]
+            real = call["attention_mask"] > 0
+            torch.testing.assert_close(pipe(**call).logits[real], wanted[real])
+        call["image_grid_thw"] = torch.tensor([[1, 2, 2], [2, 4, 6], [1, 10, 2]])
+        with pytest.raises(InputError, match=r"`image_grid_thw` describes 72 rows in all; .* have patches = 92"):
+            pipe(**call)
+
+
+def test_images_of_any_grids_stand_before_texts_that_are_continued(shell: Shell) -> None:
+    model = seeing(shell)
+    ended = shell.run("vl -o out --stages 2 --generate --draw stages --time-limit 1 --size-limit 0")
+    assert ended.status == 0, ended.err
+    with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:
+        for texts in ([[[1, 6, 10]]], [[[1, 4, 4]], [[1, 4, 6], [1, 10, 4]]]):
+            call = texts_with_images(*texts)
+            wanted: Any = model.generate(**{**call, "max_new_tokens": 6, "do_sample": False})
+            ids = call.pop("input_ids")
+            assert torch.equal(pipe.generate(ids, **{**call, "max_new_tokens": 6}), wanted)
