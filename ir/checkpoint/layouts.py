@@ -46,9 +46,31 @@ def weights_in(folder: Path, variant: str = "") -> Path:
             if place.is_file():
                 _require_one_model(folder, plain)
                 return place
+    if variant:
+        return _only_of_variant(folder, variant)
     for distributed in sorted(folder.glob(f"pytorch_model_fsdp_*/{METADATA}")):  # of accelerate
         return distributed.parent
     return _by_layout(folder) or _only_file(folder, names)
+
+
+def has_variant(folder: Path, variant: str) -> bool:
+    """Whether a folder has weights of a variant, as x.fp16.safetensors, x.fp16-00001-of-00002.safetensors."""
+    return folder.is_dir() and bool(_of_variant(folder, variant))
+
+
+def _of_variant(folder: Path, variant: str) -> list[Path]:
+    return [file for file in _weight_files(folder) if re.search(rf"\.{re.escape(variant)}[.-]", file.name)]
+
+
+def _only_of_variant(folder: Path, variant: str) -> Path:
+    """The one file that has a variant in its name.  Raises SourceError where there is none, or several."""
+    files = _of_variant(folder, variant)
+    if len(files) == 1 and not _SHARD.search(files[0].stem):
+        return files[0]
+    if files:
+        raise SourceError(f"the folder {folder} has several files of {variant}, such as {files[0].name}, without index")
+    has = ", ".join(file.name for file in _weight_files(folder)[:3]) or "none"
+    raise SourceError(f"the folder {folder} has no weights of the variant {variant}, but {has}: leave --variant out")
 
 
 def _require_one_model(folder: Path, name: str) -> None:
@@ -145,6 +167,8 @@ def _refuse_elsewhere(folder: Path) -> None:
         raise SourceError(f"the folder {folder} has its weights in GGUF: give a file of them, such as {packed}")
     if foreign := next(filter(library_of, sorted(folder.iterdir())), None):
         require_own(foreign)
+    if (folder / "adapter_config.json").is_file():
+        raise SourceError(f"the folder {folder} has an adapter and no weights of a model: say --adapter {folder}")
     if within := sorted(_folders_within(folder), key=lambda found: (step_number(found.name), found)):
         if step_number(within[0].name) >= 0:
             raise SourceError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from ir.checkpoint.adapters.settings import SETTINGS, read_settings
 from ir.checkpoint.files import whose_names
 from ir.checkpoint.formats.gguf.file import SUFFIX, first_parts, is_gguf
-from ir.checkpoint.layouts import WEIGHT_SUFFIXES, foreign_layout, step_number
+from ir.checkpoint.layouts import WEIGHT_SUFFIXES, foreign_layout, step_number, weights_in
 from ir.errors import SourceError
 
 CONFIG = "config.json"
@@ -64,6 +64,14 @@ def _snapshots(cached: Path) -> Iterator[Path]:
             yield folder
 
 
+def _has_step(path: Path) -> bool:
+    """Whether a folder names the last step in it, with weights that can be read, as those of DeepSpeed and Megatron."""
+    try:
+        return weights_in(path).parent != path
+    except SourceError:
+        return False
+
+
 def _what_it_is(path: Path) -> str:
     """The kind of a folder without config.json, and what to do."""
     if known := foreign_layout(path):
@@ -79,7 +87,7 @@ def _what_it_is(path: Path) -> str:
         return "is a checkpoint of open_clip without a model_cfg in its open_clip_config.json; fetch it again"
     if list(path.glob("stage_*.py")) and (path / "manifest.json").is_file():
         return "is an artifact, so it is cut already: stagecut recut cuts it otherwise; or give the model that was cut"
-    if list(path.glob("*.distcp")) or any(list(path.glob(f"*{suffix}")) for suffix in WEIGHT_SUFFIXES):
+    if any(list(path.glob(f"*{suffix}")) for suffix in (".distcp", *WEIGHT_SUFFIXES)) or _has_step(path):
         if whose := whose_names(path):
             return f"has weights without config.json; {whose}"
         return (

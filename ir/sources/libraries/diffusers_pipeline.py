@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from ir.checkpoint.checkpoint import Checkpoint
+from ir.checkpoint.layouts import has_variant
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import read_checkpoint_folder
 from ir.sources.folders import CONFIG
@@ -89,7 +90,9 @@ class PipelineFolder:
         for name in (name for name in self.parts if (self.path / name / CONFIG).is_file()):
             own = tuple(of[name] for of in adapters if name in of)
             try:
-                sources[name] = self._part(name, replace(reading, adapters=(), opened_adapters=own))
+                variant = reading.variant if has_variant(self.path / name, reading.variant) else ""  # as the library
+                given = replace(reading, adapters=(), opened_adapters=own, variant=variant)
+                sources[name] = self._part(name, given)
             except SourceError as e:
                 if self._is_known(name) and not self._is_controlled(name):
                     raise
@@ -121,6 +124,8 @@ class PipelineFolder:
         }
         if asked := next(filter(given.get, given), None):
             raise SourceError(f"{self.path} is a pipeline of diffusers, and {asked} is for one model")
+        if reading.variant and not any(has_variant(self.path / name, reading.variant) for name in self.parts):
+            raise SourceError(f"no model of the pipeline {self.path} has the variant {reading.variant}: leave it out")
 
     def _part(self, name: str, reading: Reading) -> Source:
         library, cls = self.parts[name]

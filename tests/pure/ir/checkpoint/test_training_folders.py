@@ -32,6 +32,7 @@ from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.formats.pickled import read_pickled
 from ir.checkpoint.formats.sharded import rank_files
 from ir.errors import SourceError
+from ir.sources.folders import model_folder
 from tests.support.weights.stored_layer import WEIGHTS, assert_read
 
 
@@ -284,3 +285,33 @@ def test_variants_and_other_names_of_files(tmp_path: Path) -> None:
     torch.save(WEIGHTS, tmp_path / "best.pth")
     with pytest.raises(SourceError, match=r"has several files of weights \(best.pth, last.pth\); name one"):
         Checkpoint.open(tmp_path)
+
+
+def test_a_variant_is_not_another_one(tmp_path: Path) -> None:
+    """As transformers, which does not take the plain weights in its place."""
+    save_file(WEIGHTS, tmp_path / "model.safetensors")
+    with pytest.raises(
+        SourceError, match=r"no weights of the variant fp16, but model.safetensors: leave --variant out"
+    ):
+        Checkpoint.open(tmp_path, "fp16")
+    save_file(WEIGHTS, tmp_path / "mine.fp16.safetensors")
+    assert set(Checkpoint.open(tmp_path, "fp16").tensors) == set(WEIGHTS)
+    (tmp_path / "mine.fp16.safetensors").rename(tmp_path / "mine.fp16-00001-of-00002.safetensors")
+    with pytest.raises(SourceError, match=r"has several files of fp16, such as mine.fp16-00001-.*, without index"):
+        Checkpoint.open(tmp_path, "fp16")
+
+
+def test_an_adapter_in_place_of_weights_is_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    save_file(WEIGHTS, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(SourceError, match="has an adapter and no weights of a model: say --adapter"):
+        Checkpoint.open(tmp_path)
+
+
+def test_a_run_of_megatron_in_place_of_a_model_says_how_to_give_it(tmp_path: Path) -> None:
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("7")
+    step = tmp_path / "iter_0000007/mp_rank_00"
+    step.mkdir(parents=True)
+    torch.save({"model": WEIGHTS}, step / "model_optim_rng.pt")
+    with pytest.raises(SourceError, match=r"has weights without config.json; give a model file that makes the model"):
+        model_folder(tmp_path)

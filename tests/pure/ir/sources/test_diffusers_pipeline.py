@@ -150,6 +150,8 @@ def test_what_is_for_one_model_and_what_is_missing_is_refused(folder: Path) -> N
         read(folder, checkpoint=folder / "unet")
     with pytest.raises(SourceError, match=r"and --adapter keep is for one model"):
         read(folder, adapters=(folder,), keep_adapters=True)
+    with pytest.raises(SourceError, match=r"no model of the pipeline .* has the variant fp16: leave it out"):
+        read(folder, variant="fp16")
     (folder / "unet/model.safetensors").unlink()
     with pytest.raises(SourceError, match=r"the folder .*unet is not a checkpoint: it has no model.safetensors"):
         read(folder)
