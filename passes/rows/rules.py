@@ -10,7 +10,7 @@ import torch
 from ir.analysis.random_numbers import may_draw
 from ir.graph import Value
 from ir.operators.facts import aten_name
-from passes.rows import compute, indices, order, shapes
+from passes.rows import compute, indices, numeric, order, shapes
 from passes.rows.axis import Axis, Found, Holds, MixedError, Rule, Site, require
 
 
@@ -88,6 +88,7 @@ _RULES: Mapping[str, Rule] = {
     # Element by element; torch's own tag tells most
     **_all(compute.elementwise, "__and__ __or__ __xor__ where masked_fill rsub log_sigmoid floor_divide true_divide"),
     **_all(compute.elementwise, "bitwise_and bitwise_or logical_and logical_or and_ prelu hardswish relu6 isfinite"),
+    **_all(compute.elementwise, "complex polar real imag conj _conj resolve_conj angle bucketize"),
     **_all(compute.elementwise, "expm1 log1p div mul add sub multiply divide subtract"),
     **_all(compute.elementwise, "negative absolute greater greater_equal less less_equal not_equal clip square"),
     "glu": compute.gated,
@@ -124,6 +125,23 @@ _RULES: Mapping[str, Rule] = {
     **_all(compute.inner(3), "max_pool3d avg_pool3d adaptive_avg_pool3d upsample_nearest3d upsample_trilinear3d"),
     **_all(compute.inner(3), "pixel_shuffle pixel_unshuffle channel_shuffle im2col"),
     **_all(compute.recurrent, "lstm gru rnn_tanh rnn_relu"),
+    **_all(numeric.stepped, "lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell"),
+    # Signals, geometry, linear algebra
+    **_all(compute.along("dim"), "fft_fft fft_ifft fft_rfft fft_irfft fft_hfft fft_ihfft fft_fftshift fft_ifftshift"),
+    **_all(compute.along("dim"), "fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn fft_ifftn fft_rfftn fft_irfftn"),
+    "stft": compute.inner(1),
+    "istft": compute.inner(2),
+    **_all(numeric.sampled, "grid_sampler affine_grid_generator"),
+    **_all(numeric.crossed, "cross linalg_cross"),
+    "cosine_similarity": numeric.similar,
+    "cdist": numeric.distances,
+    "searchsorted": numeric.searched,
+    "diagonal": numeric.on_diagonal,
+    **_all(numeric.moved_to, "movedim moveaxis"),
+    **_all(
+        compute.inner(2), "linalg_inv inverse linalg_cholesky cholesky linalg_qr linalg_svd linalg_svdvals linalg_eigh"
+    ),
+    **_all(compute.inner(2), "linalg_eigvalsh linalg_det det linalg_slogdet slogdet linalg_matrix_exp matrix_exp"),
     # By indices
     "embedding": indices.looked_up,
     "one_hot": shapes.same_place,

@@ -110,6 +110,11 @@ def added_to_numbers(x: torch.Tensor, m: Function) -> torch.Tensor:
     return rows_of(x).float().index_add(0, order, x[:, 0, 0][order])
 
 
+def heard(x: torch.Tensor, window: torch.Tensor) -> torch.Tensor:
+    """Sound, as it is heard again from its spectrum."""
+    return torch.istft(torch.stft(x, 8, 2, window=window, return_complex=True), 8, 2, window=window)
+
+
 BACK: dict[str, Callable[..., Any]] = {
     "inverted": inverted,
     "sorted again": lambda tokens, made, order: made[order.argsort()].view(-1, 2, 8).sum(1),
@@ -123,6 +128,34 @@ APART: dict[str, Callable[..., Any]] = {
     "filled along another dimension": lambda x, m: x.index_fill(2, torch.tensor([1, 5]), 0.5).softmax(-1),
     "written beside": lambda x, m: torch.slice_scatter(x, x[:, :2] * 2, 1, 2, 4),
     "complex": lambda x, m: torch.view_as_real(torch.view_as_complex(x.view(-1, 4, 4, 2)) * 1j),
+    "parts of complex numbers": lambda x, m: (torch.complex(x, x * 2).conj().imag, torch.polar(x.abs(), x).angle()),
+    "spectra": lambda x, m: (torch.fft.rfft(x, dim=1).real, torch.fft.irfft2(torch.fft.fft2(x))),
+    "sound": lambda x, m: heard(x.flatten(1), m.table[0] ** 2 + 1),
+    "images at places": lambda x, m: F.grid_sample(
+        x[:, None], F.affine_grid(x[:, :2, :3].tanh(), [x.shape[0], 1, 3, 5], align_corners=False), align_corners=False
+    ),
+    "geometry": lambda x, m: (
+        torch.linalg.cross(x[..., :3], x[..., 3:6], dim=-1),
+        F.cosine_similarity(x, m.table, dim=-1),
+        torch.cdist(x, m.table),
+        torch.cdist(x, x * 2),
+        torch.cdist(x[:, 0], m.table),
+    ),
+    "places in order": lambda x, m: (
+        torch.searchsorted(m.table[0].sort().values, x),
+        torch.searchsorted(x.sort(-1).values, x * 2),
+        torch.bucketize(x, m.table[0].sort().values),
+    ),
+    "diagonals": lambda x, m: (x.diagonal(1, 1, 2), (x @ x.mT).movedim(0, 2).movedim((2, 0), (0, 1))),
+    "linear algebra": lambda x, m: (
+        torch.linalg.inv(x @ x.mT + torch.eye(4)),
+        torch.linalg.slogdet(x @ x.mT + torch.eye(4)).logabsdet,
+        torch.linalg.svdvals(x),
+    ),
+    "steps": lambda x, m: (
+        torch.gru_cell(x[:, 0, :4], torch.zeros(x.shape[0], 2), m.matrix[:6, :4], m.matrix[:6, :2]),
+        torch.lstm_cell(x[:, 0, :4], [x[:, 1, :2], x[:, 2, :2]], m.matrix[:, :4], m.matrix[:, :2]),
+    ),
     "elementwise": lambda x, m: torch.tanh(x * 2 + m.table).clamp(min=0),
     "reshape": lambda x, m: (x.reshape(-1, 8) @ m.matrix).view(x.shape[0], 4, 8),
     "rows inside": lambda x, m: x.transpose(0, 1).contiguous(),
@@ -167,6 +200,8 @@ MIXED: dict[str, tuple[Callable[..., Any], str]] = {
         lambda x, m: experts(x, m, lambda t, made, o: made.view(-1, 2, 8).sum(1)),
         "it moves rows that",
     ),
+    "a spectrum over rows": (lambda x, m: torch.fft.fft(x, dim=0), "fft_fft in .* it computes over the rows"),
+    "distances between rows": (lambda x, m: torch.cdist(x[:, 0], x[:, 1]), "cdist in .* it combines different rows"),
     "an order in numbers": (lambda x, m: x[:, 0, 0].argsort() * 2, "it computes with row numbers"),
     "numbers": (lambda x, m: rows_of(x), "holds the numbers of rows"),
     "at places of all": (
