@@ -123,8 +123,10 @@ class Engine:
         self.require_open()
         header = replace(message, tensors=()) if isinstance(message, Values) else message
         with self._sending:
-            at_once = isinstance(message, Values) and early is None and _is_soon_copied(message.tensors)
-            ticket = Ticket(finish, output_device, early, streams, self._launched(message) if at_once else None)
+            launched = None
+            if isinstance(message, Values) and early is None and _is_soon_copied(message.tensors):
+                launched = self._launched(message)
+            ticket = Ticket(finish, output_device, early, streams, launched)
             try:
                 self._tickets.send(ticket)
             except ChannelClosed as e:

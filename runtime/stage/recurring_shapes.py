@@ -137,7 +137,7 @@ class RecurringShapes:
         except NotCompilable:
             raise
         except NotYet:
-            return self._call(*tensors, **sizes)
+            return self._as_it_is(tensors, sizes)
         except RuntimeError:
             if self._recorder.is_prepared(key):
                 raise
