@@ -76,6 +76,11 @@ class NotExported(CaptureError):
         self.cond = cond  # a size or a condition that is not known, as torch calls it in its own errors
         self.origins: frozenset[Any] = frozenset()  # what a call is given that these values are made of
 
+    @property
+    def may_be_its_own(self) -> bool:
+        """Whether the model itself may raise the error: torch's export has no class for it."""
+        return _RUN in self.advice
+
     def at_derivatives(self, lines: Sequence[Where]) -> NotExported:
         """The error at the first of the `lines` that take derivatives; this one if there is none, or values decide."""
         if not lines or self.by_values:
@@ -107,6 +112,13 @@ def explain(
         return CaptureError(not_carried(foreign[1], where))
     by_values = not names.isdisjoint(_KNOWN) or _NO_CONSTANT in str(error)
     return NotExported(what, where, advice, by_values)
+
+
+def raised_itself(error: Exception, model: nn.Module) -> CaptureError:
+    """The error to show to the user where the model raises one in a plain call."""
+    where = _innermost(error.__traceback__, model)
+    line = f"\n  in {where}" if where.file else ""
+    return CaptureError(f"the model does not run: called with its example inputs, it raises {_short(error)}{line}")
 
 
 def _unknown(error: Exception, marks: Marks, input_names: Sequence[str]) -> tuple[str, str]:

@@ -56,6 +56,18 @@ def compare_with_model(graph: Graph, example: Example) -> Verdict:
     return verdict
 
 
+def raised_by(example: Example) -> Exception | None:
+    """The error of a call of the model with the example inputs; None where it returns, or they have no values."""
+    if any(tensor.is_meta for tensor in example.tensors):
+        return None
+    try:
+        with as_they_were(example.model):
+            run_model(example, example.tensors)
+    except Exception as e:  # the code of a model may raise anything
+        return e
+    return None
+
+
 def _run_twice(example: Example, inputs: Sequence[torch.Tensor]) -> tuple[list[Any], list[Any]]:
     """Results of the model, and those of a second call with the same inputs, its buffers as before.
 

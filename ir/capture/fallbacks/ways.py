@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from torch import nn
 
-from ir.capture.checks.second_input import Verdict, compare_with_model
-from ir.capture.diagnosis import NotExported
+from ir.capture.checks.second_input import Verdict, compare_with_model, raised_by
+from ir.capture.diagnosis import NotExported, raised_itself
 from ir.capture.export.example import Example
 from ir.capture.export.fixed.fixed_inputs import data_inputs, looks_up, may_be_fixed, may_be_named, with_fixed_values
 from ir.capture.export.fixed.origins import Origins
@@ -145,6 +145,8 @@ def _is_right(recording: Recording, example: Example) -> bool:
 def _otherwise(example: Example, error: NotExported) -> tuple[Recording, Way]:
     """A recording by one of the other ways, each of which is compared with the model."""
     with in_memory(example.model) as runs:
+        if runs and error.may_be_its_own and (raised := raised_by(example)) is not None:
+            raise raised_itself(raised, example.model)
         for way in (record_strictly, record_traced) if runs else ():
             with suppress(CaptureError):
                 recording = way(example)
