@@ -31,7 +31,7 @@ class RowsInPlace(TorchFunctionMode):
         self._seen = seen
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _GET and (mask := _mask(*args)) is not None:
+        if func is _GET and args[0].is_floating_point() and (mask := _mask(*args)) is not None:
             return ChosenRows(args[0], mask, self._seen)
         if func is _SET and isinstance(args[2], ChosenRows):
             tensor, index, rows = args

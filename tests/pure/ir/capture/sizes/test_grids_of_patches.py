@@ -180,3 +180,21 @@ def test_rows_that_a_mask_chooses_are_put_back_in_their_places() -> None:
         assert torch.equal(interpret(graph, other, weights).outputs[0], model(*other))
     plain = capture(Stored(says=False).eval(), given, dynamic_shapes=shapes)
     assert any("aten.index.Tensor" in str(node.op) for node in plain.nodes if isinstance(node, Call))
+
+
+class Listing(nn.Module):
+    """Ids, some of which its code lists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.tower = nn.Linear(4, 4), Tower()
+
+    def forward(self, ids: Tensor, x: Tensor) -> Tensor:
+        return self.linear(x) * len(ids[ids > 2].tolist())
+
+
+@pytest.mark.slow
+def test_ids_that_a_mask_chooses_are_listed_as_before() -> None:
+    shapes: Any = {"x": {0: "rows"}}
+    graph = capture(Listing().eval(), (torch.tensor([5, 3, 1]), torch.randn(5, 4)), dynamic_shapes=shapes)
+    assert graph.notes == ("`ids` is fixed at [5, 3, 1]: its values decide shapes",)
