@@ -28,6 +28,7 @@ from runtime.generation.generator import CLOSED
 from runtime.generation.stages import GeneratingStages, StepSubmission
 from runtime.options import PREFILL_SHARE, check_ways, checked_folder, is_count
 from runtime.running_stages import RunningStages
+from runtime.stage.callers import CALLERS
 from runtime.stage.recurring_shapes import RECURS
 from runtime.stage.speed import Speed
 from runtime.trace import perfetto
@@ -308,7 +309,7 @@ class Pipeline:
             return
         for batch in self._programs.of_sizes(sizes):
             for _ in range(RECURS):
-                self._send_part(batch, tuple).result()
+                self._run(BatchParts([batch], tuple))
                 self._stages.engine.send(FinishKernels()).result()
         self.reset()
 
@@ -403,13 +404,15 @@ class Pipeline:
 
     def _run(self, batch: BatchParts) -> Any:
         """The result that a future of `_send` would hold."""
-        if len(batch.parts) > 1:
-            return self._send(batch).result()
-        warn_of_autocast()
-        (part,) = batch.parts
-        return self._stages.engine.run(*self._sendable(part, lambda outputs: batch.result([outputs])))
+        with CALLERS.waiting():  # from here on, or a stage could be at its recording before
+            if len(batch.parts) > 1:
+                return self._send(batch).result()
+            warn_of_autocast()
+            (part,) = batch.parts
+            return self._stages.engine.run(*self._sendable(part, lambda outputs: batch.result([outputs])))
 
     def _send(self, batch: BatchParts) -> Future[Any]:
+        CALLERS.called()
         warn_of_autocast()
         (*first, last), result = batch.parts, batch.result
         futures = [self._send_part(part, tuple) for part in first]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -55,8 +55,7 @@ class RunningStages:
             with suppress(HostBetween):
                 owned = StageProcesses(job, manifest, strict, direct=processes is None)
                 return cls._in_processes(owned, manifest, placed)
-        # Texts are recorded whatever callers do: their steps are many, and as long as one is not recorded, slow.
-        speed = replace(speed.of_artifact(folder, manifest), beside_callers=not manifest.generation.page)
+        speed = speed.of_artifact(folder, manifest, beside_callers=True)
         stages = load_stages(folder, manifest, placed, strict=strict, speed=speed, checked=bool(numbers))
         return cls(manifest, placed, Engine(manifest, stages, timeout), Programs.parse(manifest))
 

@@ -86,7 +86,7 @@ def start(
     try:
         manifest = place.manifest.with_room_for(found.peers[0].tokens)  # pages are given out by rank 0
         ports = connect(manifest, found, place.ranks, monitor, timeout)
-        chosen = speed.of_artifact(folder, manifest)
+        chosen = speed.of_artifact(folder, manifest, beside_callers=rank == 0)
         stages = load_stages(folder, manifest, devices, strict=strict, speed=chosen, indices=place.stages(rank))
         rehearse(stages, manifest, chosen, before_transfers=several_hosts)
         engine = Engine(manifest, stages, timeout, ports)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from threading import RLock
 from typing import Any
 
 import torch
@@ -28,10 +28,13 @@ class BatchFuture(Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         """As that of `Future`, which it waits for as a caller."""
-        if self.done():
-            return super().result()
-        with CALLERS.waiting():
-            return super().result(timeout)
+        try:
+            if self.done():
+                return super().result()
+            with CALLERS.waiting():
+                return super().result(timeout)
+        finally:
+            del self  # the traceback of an error knows this frame, and would keep the error, and its tensors, by it
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,20 @@ class Ticket:
     def __post_init__(self) -> None:
         self.future.set_running_or_notify_cancel()  # the stages run it in any case: it cannot be cancelled
 
-    def result(self, outputs: tuple[torch.Tensor, ...]) -> Any:
-        """`finish(outputs)`, computed in the caller's streams, as the result is the caller's."""
-        with ExitStack() as stack:
-            for stream in self.streams:
-                stack.enter_context(stream)
-                for tensor in outputs:
-                    if tensor.device == stream.device:
-                        tensor.record_stream(stream)
-            return self.finish(outputs)
-
     def abandon(self, cause: BaseException | None) -> None:
         """Fail the future with the cause, or with PipelineClosed."""
         self.future.set_exception(lost(cause))
+
+
+def finished(finish: Finish, outputs: tuple[torch.Tensor, ...], streams: Sequence[torch.Stream]) -> Any:
+    """`finish(outputs)`, computed in the caller's streams, as the result is the caller's."""
+    with ExitStack() as stack:
+        for stream in streams:
+            stack.enter_context(stream)
+            for tensor in outputs:
+                if tensor.device == stream.device:
+                    tensor.record_stream(stream)
+        return finish(outputs)
 
 
 def lost(cause: BaseException | None) -> BaseException:
@@ -70,10 +74,11 @@ def lost(cause: BaseException | None) -> BaseException:
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Outputs that come to where the caller wants them.  Not thread-safe."""
+    """Outputs that come to where the caller wants them."""
 
     require_open: Callable[[], None]  # raises ChannelClosed
     copies: dict[torch.device, DeviceCopies] = field(default_factory=dict)  # to each output device
+    copying: RLock = field(default_factory=RLock)  # of one thread at a time, whose handlers of signals may call, too
 
     def on(self, device: torch.device | None, outputs: Values) -> tuple[torch.Tensor, ...]:
         """The outputs on `device`, once they have been computed and copied.  Raises ChannelClosed.
@@ -84,8 +89,9 @@ class Arrivals:
             self._wait(outputs.ready)
         if device is None:
             return outputs.tensors
-        copies = self.copies.setdefault(device, DeviceCopies(device))
-        tensors, ready = copies.bring(outputs.tensors, outputs.ready)
+        with self.copying:
+            copies = self.copies.setdefault(device, DeviceCopies(device))
+            tensors, ready = copies.bring(outputs.tensors, outputs.ready)
         self._wait(ready)
         return tensors
 
@@ -101,10 +107,7 @@ class Collector:
 
     tickets: Channel[Ticket]
     inlets: tuple[Port, ...]
-
-    @cached_property
-    def _arrivals(self) -> Arrivals:
-        return Arrivals(self.tickets.require_open)
+    arrivals: Arrivals
 
     def run(self) -> None:
         """Until a channel is closed; all that is in flight then fails with the cause, or with PipelineClosed."""
@@ -140,6 +143,7 @@ class Collector:
             case Values() if ticket.early is not None:
                 ticket.future.set_result(ticket.early(message))
             case Values():
-                ticket.future.set_result(ticket.result(self._arrivals.on(ticket.output_device, message)))
+                outputs = self.arrivals.on(ticket.output_device, message)
+                ticket.future.set_result(finished(ticket.finish, outputs, ticket.streams))
             case Reset() | FinishKernels() | SetTrace():
                 ticket.future.set_result(None)

@@ -16,7 +16,7 @@ import torch
 
 from runtime.device.streams import current_streams
 from runtime.engine.channel import Channel, ChannelClosed, Closable
-from runtime.engine.collector import Arrivals, Collector, Early, Finish, Ticket, lost
+from runtime.engine.collector import Arrivals, Collector, Early, Finish, Ticket, finished, lost
 from runtime.engine.launcher import Launcher
 from runtime.engine.message import Control, Failure, SetTrace, Values
 from runtime.engine.ports import Ports, Runner, in_one_process, send_all
@@ -60,12 +60,13 @@ class Engine:
         self._tickets: Channel[Ticket] = Channel()
         self._sending = Lock()  # held while one message enters the channels
         self._tracing = Lock()  # held while a trace is on
-        self._arrivals, self._bringing = Arrivals(self._tickets.require_open), Lock()  # those that callers wait for
+        self._arrivals = Arrivals(self._tickets.require_open)
         workers = [Worker(stage, ports.inlets(stage.index), ports.outlets(stage.index)) for stage in stages]
         self._sent = 0
+        self._has_state = any(program.entry.state for stage in stages for program in stage.programs)
         self._process = os.getpid()
         self._launcher = Launcher(workers, [port.route for port in ports.outward]) if is_whole else None
-        named: list[tuple[str, Runner]] = [("collector", Collector(self._tickets, ports.inlets(None)))]
+        named: list[tuple[str, Runner]] = [("collector", Collector(self._tickets, ports.inlets(None), self._arrivals))]
         named += [(f"stage {worker.stage.index}", worker) for worker in workers]
         named += [(type(runner).__name__.lower(), runner) for runner in ports.runners]
         channels, stop = [self._tickets, *ports.channels()], Event()
@@ -121,29 +122,30 @@ class Engine:
         """
         streams = self._callers_streams(output_device)
         self.require_open()
-        header = replace(message, tensors=()) if isinstance(message, Values) else message
         with self._sending:
             launched = None
             if isinstance(message, Values) and early is None and _is_soon_copied(message.tensors):
-                launched = self._launched(message)
+                launched = self._answer(message)
             ticket = Ticket(finish, output_device, early, streams, launched)
             try:
                 self._tickets.send(ticket)
+                if ticket.launched is None:
+                    self._send_to_stages(message)
             except ChannelClosed as e:
                 raise _closed(e) from e.__cause__
-            if ticket.launched is not None:
-                return ticket.future
-            self._sent += 1
-            try:
-                for channel in self._control:
-                    channel.send(header)
-                send_all(self._inlets, message)
-            except ChannelClosed:
-                pass  # a stage was lost meanwhile: this batch is in flight and fails with all others
             except BaseException:  # an interrupt: only some stages have the batch, and would mix it with the next
-                self.close()
+                if ticket.launched is None:
+                    self.close()
                 raise
         return ticket.future
+
+    def _send_to_stages(self, message: Control) -> None:
+        header = replace(message, tensors=()) if isinstance(message, Values) else message
+        self._sent += 1
+        with suppress(ChannelClosed):  # a stage was lost meanwhile: this batch is in flight and fails with all others
+            for channel in self._control:
+                channel.send(header)
+            send_all(self._inlets, message)
 
     def run(self, batch: Values, finish: Finish, output_device: torch.device | None = None) -> Any:
         """The result that a future of `send` would hold.  Raises PipelineClosed or StageError.
@@ -155,22 +157,39 @@ class Engine:
             made = self._launched(batch)
         if made is None:
             return self.send(batch, finish, output_device).result()
-        if isinstance(made, Failure):
-            raise made.error
-        try:
-            with torch.inference_mode(False), torch.no_grad():  # as on the collecting thread
-                with self._bringing:
-                    outputs = self._arrivals.on(output_device, made)
-                return Ticket(finish, streams=self._callers_streams(output_device)).result(outputs)
-        except ChannelClosed as e:
-            raise lost(e.__cause__) from None
+        with torch.inference_mode(False), torch.no_grad():  # as on the collecting thread
+            return finished(finish, self._arrived(output_device, made), self._callers_streams(output_device))
 
-    def _launched(self, batch: Values) -> Values | Failure | None:
-        """The outputs of a batch, if all that stages do for it is to launch graphs, or the failure of one."""
+    def _launched(self, batch: Values) -> Values | None:
+        """The outputs of a batch, if all that stages do for it is to launch graphs.  Raises StageError."""
         try:
             return self._launcher.run(batch, self._sent) if self._launcher else None
+        except StageError:
+            raise
+        except BaseException:  # an interrupt: only some stages have the batch
+            if self._has_state:  # which would be that of other batches in other stages
+                self.close()
+            raise
+
+    def _answer(self, batch: Values) -> Values | Failure | None:
+        """The same, with the failure of a stage in place of a StageError."""
+        try:
+            return self._launched(batch)
         except StageError as e:
+            for error in filter(None, (e, e.__cause__)):
+                error.__traceback__ = None  # it knows frames that know the batch, and by their callers its future
             return Failure(e)
+
+    def _arrived(self, device: torch.device | None, outputs: Values) -> tuple[torch.Tensor, ...]:
+        """The outputs on `device`, see `Arrivals`.  Raises what the engine was closed for, or PipelineClosed."""
+        try:
+            return self._arrivals.on(device, outputs)
+        except ChannelClosed as e:
+            cause = e.__cause__
+        try:
+            raise lost(cause)  # out of the handler, which would take its cause from it, or give it a context
+        finally:
+            del cause
 
     def _callers_streams(self, output_device: torch.device | None) -> tuple[torch.Stream, ...]:
         return current_streams([*self._devices, *([] if output_device is None else [output_device])])

@@ -130,7 +130,7 @@ class Worker:
                 made = graph.run(self.stage.receive(tensors, ready))
                 parts = self._parts(made, batch)
                 running.made = made_in(self.stage.stream)
-        except BaseException as e:
+        except Exception as e:
             raise StageError(self.stage.index, str(self.stage.device), e) from e
         finally:
             running.made = running.made or ()
@@ -138,9 +138,10 @@ class Worker:
 
     def _answered(self, message: Message) -> Message:
         self._graphs.clear()
-        answer = self._answer(message)
-        self.answered += 1
-        return answer
+        try:
+            return self._answer(message)  # no name holds a failure, whose traceback knows this frame
+        finally:
+            self.answered += 1
 
     def _answer(self, message: Message) -> Message:
         running = self._begin(message.ready if isinstance(message, Values) else ())

@@ -16,7 +16,7 @@ from runtime.device.settings import KEEPS_MODULES
 from runtime.errors import DeviceError
 from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
-from runtime.stage.callers import CALLERS
+from runtime.stage.callers import CALLERS, Callers
 from runtime.stage.compiling.compiled_cache import CompiledCache, bytecode_folder, has_kept_graphs
 from runtime.stage.compiling.compiled_stage import CompiledStage
 from runtime.stage.compiling.compiler import OF_KERNELS, WHOLE, compiler_imported
@@ -41,17 +41,20 @@ class Speed:
     keeps_graphs: bool = False  # whether graphs of compiled stages are kept there, which then run without the compiler
     beside_callers: bool = False  # whether callers in this process use devices, too, but while they wait for results
 
-    def of_artifact(self, folder: Path, manifest: Manifest) -> Speed:
+    def of_artifact(self, folder: Path, manifest: Manifest, beside_callers: bool = False) -> Speed:
         """The same for an artifact, without graphs recorded by themselves where they could leave out what a stage does.
 
         That is where a stage holds code of the user's: modules that were kept whole, operators, edits of its file.  All
         stages of a decoder record the same steps, those without pools, too: a step is launched where each has a graph.
+        They do so whatever callers in this process do: its steps are many, and slow as long as one is not recorded.
         """
         users = _holds_code_of_users(folder, manifest)
         graphs = False if self.cuda_graphs is None and users else self.cuda_graphs
         rule = OF_TEXTS if manifest.generation.page else OF_BATCHES
         kept = self.compile and not users
-        return replace(self, folder=folder, recurrence=rule, keeps_graphs=kept, cuda_graphs=graphs)
+        beside = beside_callers and rule is OF_BATCHES
+        made = replace(self, folder=folder, recurrence=rule, keeps_graphs=kept)
+        return replace(made, cuda_graphs=graphs, beside_callers=beside)
 
     def imports(self, folder: Path, manifest: Manifest, devices: Mapping[int, torch.device]) -> Sequence[str]:
         """The modules of torch's compiler to be imported while stages of an artifact are loaded to their devices.
@@ -106,7 +109,7 @@ class Speed:
         recurring = RecurringShapes(
             once.call,
             later,
-            partial(_may_record, stage),
+            partial(_may_record, stage, CALLERS if self.beside_callers else None),
             once.is_prepared,
             self.recurrence,
             partial(random_states, stage.device),
@@ -119,8 +122,9 @@ class Speed:
         return None if self.folder is None else CompiledCache.of_artifact(self.folder, stage.device)
 
 
-def _may_record(stage: LoadedStage) -> bool:
-    return stage.kernels.are_compiled() and has_room(stage.device)
+def _may_record(stage: LoadedStage, callers: Callers | None) -> bool:
+    allowed = callers is None or callers.may_be_kept  # asked here, too: to record, a stage first waits for all others
+    return allowed and stage.kernels.are_compiled() and has_room(stage.device)
 
 
 def _holds_code_of_users(folder: Path, manifest: Manifest) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import current_thread
@@ -18,10 +20,12 @@ import torch
 from runtime import Pipeline
 from runtime.engine import engine, worker
 from runtime.errors import InputError, PipelineClosed, StageError
+from runtime.stage import stage
 from runtime.stage.speed import Speed
 from runtime.stage.stage import LoadedStage, ShapeKey, StageModule, shape_key
-from tests.support.artifacts.by_hand import batches, chain
+from tests.support.artifacts.by_hand import Part, batches, chain, write
 from tests.support.artifacts.stand_in_graphs import StandInDevice, stand_in_graphs
+from tests.support.patience import PATIENCE
 
 HERE = "MainThread"
 
@@ -31,7 +35,7 @@ class Launches:
     """The threads that ran stages, and what becomes of the next graph that is launched."""
 
     threads: list[str] = field(default_factory=list)
-    faults: list[Exception] = field(default_factory=list)
+    faults: list[BaseException] = field(default_factory=list)
 
     def faster(self, module: StageModule) -> StageModule:
         """The module with a graph for each shape that it has run once."""
@@ -132,6 +136,67 @@ def test_a_fault_is_that_of_its_stage(pipe: Pipeline, launches: Launches, run: C
     assert set(launches.threads) == {HERE}
 
 
+@pytest.mark.parametrize("run", [lambda pipe, x: pipe(x), lambda pipe, x: pipe.submit(x).result()])
+def test_a_failed_batch_is_let_go(pipe: Pipeline, launches: Launches, run: Callable[..., Any]) -> None:
+    gc.disable()  # a cycle would keep its memory until then
+    try:
+        launches.faults.append(torch.OutOfMemoryError("too little memory"))
+        x = torch.ones(2, 4)
+        given = weakref.ref(x)
+        with pytest.raises(StageError, match="too little memory") as raised:
+            run(pipe, x)
+        del x, raised
+        until = time.monotonic() + PATIENCE
+        while given() is not None and time.monotonic() < until:  # the collecting thread has it for a moment
+            time.sleep(1e-3)
+        assert given() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("run", [lambda pipe, x: pipe(x), lambda pipe, x: pipe.submit(x).result()])
+def test_an_interrupt_is_no_fault_of_a_stage(pipe: Pipeline, launches: Launches, run: Callable[..., Any]) -> None:
+    launches.faults.append(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run(pipe, torch.ones(2, 4))
+    assert torch.equal(run(pipe, torch.ones(2, 4)), of(torch.ones(2, 4)))
+
+
+def test_an_interrupt_amid_stages_with_state_closes_the_pipeline(tmp_path: Path, launches: Launches) -> None:
+    counts = Part("self.n.add_(1)\nreturn (x + self.n,)", {"x": None}, {"y": ((), (0,))}, state=("n",))
+    folder = write(tmp_path, [replace(counts, weights={"n": torch.zeros(4)})])
+    with Pipeline.load(folder) as pipe:
+        pipe(torch.ones(2, 4))
+        launches.faults.append(KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            pipe(torch.ones(2, 4))
+        assert pipe.closed  # some stages have counted the batch, others have not
+
+
+def test_an_interrupt_on_the_way_to_the_stages_closes_the_pipeline(
+    pipe: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.Engine, "_send_to_stages", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        pipe(torch.ones(9, 4))
+    assert pipe.closed  # the next batch would have had the future of this one
+
+
+def test_a_signal_handler_may_call_while_its_thread_waits(pipe: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[torch.Tensor] = []
+    signals = [1]
+
+    def query() -> bool:
+        if signals:
+            signals.clear()
+            made.append(pipe(torch.ones(1, 4)))
+        return True
+
+    monkeypatch.setattr(worker, "made_in", lambda stream: (Mock(query=query),))
+    assert torch.equal(pipe(torch.ones(2, 4)), of(torch.ones(2, 4)))
+    assert torch.equal(made[0], of(torch.ones(1, 4)))
+
+
 def test_traced_batches_run_where_they_are_timed(pipe: Pipeline, launches: Launches) -> None:
     with pipe.trace() as trace:
         assert torch.equal(pipe(torch.ones(2, 4)), of(torch.ones(2, 4)))
@@ -159,8 +224,9 @@ def test_a_device_that_hangs_is_given_up(tmp_path: Path, launches: Launches, mon
     with Pipeline.load(chain(tmp_path), timeout=0.3) as pipe:
         pipe(torch.ones(2, 4))
         monkeypatch.setattr(worker, "made_in", lambda stream: (Mock(query=Mock(return_value=False)),))
-        with pytest.raises(StageError, match=r"stage 0 \(cpu\) raised TimeoutError"):
+        with pytest.raises(StageError, match=r"stage 0 \(cpu\) raised TimeoutError") as raised:
             pipe(torch.ones(2, 4))
+        assert isinstance(raised.value.__cause__, TimeoutError)
         assert launches.threads[-1] == HERE
 
 
@@ -179,7 +245,11 @@ def test_without_flags_a_graph_is_launched_from_the_third_batch_of_a_size_on(tmp
             assert device.replays == 2 * max(number - 1, 0)  # of two stages
 
 
-def test_without_flags_nothing_is_recorded_beside_the_code_of_a_caller(tmp_path: Path) -> None:
+def test_without_flags_nothing_is_recorded_beside_the_code_of_a_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiling = Mock(wraps=stage._COMPILING)
+    monkeypatch.setattr(stage, "_COMPILING", compiling)
     x = torch.ones(2, 4)
     with stand_in_graphs(StandInDevice()) as device, Pipeline.load(chain(tmp_path)) as pipe:
         for _ in range(5):
@@ -188,9 +258,26 @@ def test_without_flags_nothing_is_recorded_beside_the_code_of_a_caller(tmp_path:
                 time.sleep(1e-3)
             assert torch.equal(future.result(), of(x))
         assert device.replays == 0
+        assert not any(call.kwargs["exclusive"] for call in compiling.hold.call_args_list)  # stages run at once
         for _ in range(2):
-            assert torch.equal(pipe.submit(x).result(), of(x))
+            assert torch.equal(pipe(x), of(x))
         assert device.replays > 0
+
+
+def test_what_is_prepared_is_recorded_however_late_its_caller_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = engine.Engine.send
+
+    def send(*args: Any, **options: Any) -> Any:
+        future = sent(*args, **options)
+        wait([future])
+        return future
+
+    monkeypatch.setattr(engine.Engine, "send", send)
+    with stand_in_graphs(StandInDevice()) as device, Pipeline.load(chain(tmp_path)) as pipe:
+        pipe.prepare(batch=2)
+        assert device.replays == 2
 
 
 def test_callers_on_many_threads(pipe: Pipeline) -> None:

@@ -117,6 +117,14 @@ def test_a_decoders_stage_without_pools_records_as_soon_as_the_others(tmp_path: 
         assert (program.graph_of(program.key_of((x,), {"batch": 2})) is not None) == bool(page)
 
 
+def test_batches_are_recorded_while_callers_of_their_process_wait_and_texts_always(tmp_path: Path) -> None:
+    manifest, speed = Manifest.read(chain(tmp_path)), Speed(cuda_graphs=None)
+    assert speed.of_artifact(tmp_path, manifest, beside_callers=True).beside_callers
+    assert not speed.of_artifact(tmp_path, manifest).beside_callers  # of a process without callers
+    texts = replace(manifest, generation=Generation(page=4))
+    assert not speed.of_artifact(tmp_path, texts, beside_callers=True).beside_callers
+
+
 def test_nothing_is_recorded_without_memory_or_kernels(recorder: Recorder) -> None:
     ready: list[bool] = []
     stage = RecurringShapes(as_it_is, recorder, lambda: bool(ready))

@@ -47,6 +47,39 @@ def test_nothing_is_recorded_while_no_caller_waits() -> None:
         assert allowed
 
 
+def test_nothing_is_recorded_beside_a_caller_that_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, result = Callers(), Event()
+    found.called()
+    with one_waits(found, result):
+        assert not found.may_be_kept  # this thread may use a device
+        with found.kept() as allowed:
+            assert not allowed
+        with found.waiting():
+            assert found.may_be_kept
+        assert not found.may_be_kept
+        monkeypatch.setattr(callers, "AWAKE", 0.0)  # it has not called for long
+        assert found.may_be_kept
+
+
+def test_threads_that_ended_use_no_device() -> None:
+    found = Callers()
+    thread = Thread(target=found.called)
+    thread.start()
+    thread.join()
+    with found.waiting():
+        assert found.may_be_kept
+
+
+def test_of_many_threads_those_that_called_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "REMEMBERED", 4)
+    found = Callers()
+    for _ in range(20):
+        thread = Thread(target=found.called)
+        thread.start()
+        thread.join()
+    assert len(found._left) <= 5
+
+
 def test_a_caller_goes_on_once_the_stage_is_recorded() -> None:
     found, result = Callers(), Event()
     with one_waits(found, result) as went_on:
