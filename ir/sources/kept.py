@@ -61,15 +61,16 @@ class KeptSource:
     code: tuple[FileStamp, ...]
 
 
-def key_of(folder: Path, terms: Sequence[Any]) -> str:
+def key_of(folder: Path, terms: Sequence[Any], weights: Path | None = None) -> str:
     """The key of a folder that is read on these terms; empty where it cannot be told without making the model.
 
-    Where the model's library is imported already, it may have been changed in memory.
+    `weights`: the file or folder of those in place of its own.  Where the model's library is imported already, it may
+    have been changed in memory.
     """
     digest = Digest()
     try:
         library = find_spec(LIBRARY)
-        files = sorted(folder.rglob("*"))
+        files = [file for place in (folder, weights) if place is not None for file in _within(place)]
         if LIBRARY in sys.modules or library is None or not folder.is_dir() or len(files) > MOST_ENTRIES:
             return ""
         digest.add((str(folder), os.getcwd(), list(map(_content, files)), list(terms)))
@@ -116,6 +117,21 @@ def keep_source(source: Source, graph: Graph, warnings: Sequence[str]) -> None:
 
 def _without_inputs(variant: Variant) -> Variant:
     return replace(variant, args=(), kwargs={}, dynamic_shapes=None)
+
+
+def _within(place: Path) -> list[Path]:
+    """Files and folders in a folder, also behind links to others, or beside a file, as other ranks' and shards are.
+
+    A few more than `MOST_ENTRIES` at most.
+    """
+    if not place.is_dir():
+        return sorted(place.parent.iterdir())
+    found = list[Path]()
+    for inside, folders, files in os.walk(place, followlinks=True):
+        found += [Path(inside, name) for name in (*folders, *files)]
+        if len(found) > MOST_ENTRIES:
+            break
+    return sorted(found)
 
 
 def _content(file: Path) -> tuple[object, ...]:

@@ -78,7 +78,8 @@ def _key(source_or_model: Any, args: Any, kwargs: Any, options: Options, variant
         return ""
     if options.adapter or (Path(source_or_model) / SETTINGS).is_file():  # the weights are in other folders, too
         return ""
-    return key_of(Path(source_or_model), [getattr(options, name) for name in reading_options()])
+    weights = None if options.checkpoint is None else Path(options.checkpoint)
+    return key_of(Path(source_or_model), [getattr(options, name) for name in reading_options()], weights)
 
 
 def _made(

@@ -120,6 +120,22 @@ def test_an_option_of_reading_makes_another_key(option: str, value: Any, folder:
     assert key(folder, **{option: value}) not in ("", key(folder))
 
 
+def test_other_weights_in_another_place_make_another_key(folder: Path) -> None:
+    """Those in place of the folder's own, files beside them, and what a link in the folder leads to."""
+    place = folder.parent / "other"
+    place.mkdir()
+    (place / "rank_0.pt").write_bytes(b"1")
+    seen = {key(folder, checkpoint=place), key(folder, checkpoint=place / "rank_0.pt")}
+    (place / "rank_1.pt").write_bytes(b"1")
+    seen |= {key(folder, checkpoint=place), key(folder, checkpoint=place / "rank_0.pt")}
+    (folder / "unet").symlink_to(place)
+    seen.add(key(folder))
+    (place / "rank_0.pt").write_bytes(b"12")
+    seen.add(key(folder))
+    assert len(seen) == 6
+    assert "" not in seen
+
+
 def test_an_option_of_the_cut_does_not(folder: Path) -> None:
     assert key(folder, slack=0.0, stages=8, cut_at="between-modules", workload="batch=1,seq=4") == key(folder) != ""
 
