@@ -280,6 +280,24 @@ def test_what_is_prepared_is_recorded_however_late_its_caller_waits(
         assert device.replays == 2
 
 
+def test_state_is_that_of_the_batches_before_wherever_they_run(tmp_path: Path) -> None:
+    counts = Part("self.n.add_(1)\nreturn (x + self.n,)", {"x": None}, {"h": ((1,), ())}, state=("n",))
+    adds = Part("self.m.mul_(2).add_(1)\nreturn (h + self.m,)", {"h": 0}, {"y": ((), (0,))}, state=("m",))
+    parts = [replace(counts, weights={"n": torch.zeros(4)}), replace(adds, weights={"m": torch.zeros(4)})]
+    with stand_in_graphs(StandInDevice(1e-4)) as device, Pipeline.load(write(tmp_path, parts)) as pipe:
+        for _ in range(12):
+            n, m, futures = 0, 0, []
+            for size in (1, 2, 1, 3, 2, 1):
+                n, m, x = n + 1, 2 * m + 1, torch.rand(size, 4)
+                if size == 1:
+                    assert torch.equal(pipe(x), x + n + m)
+                else:
+                    futures.append((pipe.submit(x), x + n + m))
+            assert all(torch.equal(future.result(), y) for future, y in futures)
+            pipe.reset()
+        assert device.replays > 0
+
+
 def test_callers_on_many_threads(pipe: Pipeline) -> None:
     with ThreadPoolExecutor(8) as pool:
         for x, y in zip(batches(200), pool.map(pipe, batches(200)), strict=True):

@@ -70,7 +70,8 @@ def stand_in_graphs(device: StandInDevice) -> Iterator[StandInDevice]:
             inputs[i].zero_()
         if not stage._has_kernels():
             raise NotYet
-        outputs = tuple(output.clone() for output in stage._call(*inputs, **sizes))
+        with cuda_graphs._kept(stage._state):
+            outputs = tuple(output.clone() for output in stage._call(*inputs, **sizes))
         return RecordedGraph(StandInReplay(device, stage._call, inputs, outputs, sizes), inputs, outputs)
 
     with (
