@@ -101,6 +101,34 @@ def untied(folder: Path) -> Any:
     return merged
 
 
+def tied_embeddings(folder: Path) -> Any:
+    """LoRA of the embeddings, which are the head, too, and stay as they are there."""
+    configured(tie_word_embeddings=True)(folder)
+    tensors = load_file(folder / "model.safetensors")
+    table = tensors["model.embed_tokens.weight"]
+    save_file(
+        {n: t for n, t in tensors.items() if n != "lm_head.weight"}, folder / "model.safetensors", {"format": "pt"}
+    )
+    torch.manual_seed(1)
+    merged, down, up = pickle.loads(pickle.dumps(llama())), torch.randn(4, 96), torch.randn(32, 4)
+    with torch.no_grad():
+        merged.lm_head.weight.copy_(table)
+        merged.model.embed_tokens.weight += (up @ down).t() * 2.0
+    stem = "base_model.model.model.embed_tokens.lora_embedding_"
+    save_file({f"{stem}A": down, f"{stem}B": up}, folder / "adapter_model.safetensors")
+    rules = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["embed_tokens"]}
+    (folder / "adapter_config.json").write_text(json.dumps(rules))
+    return merged
+
+
+def with_replaced(folder: Path) -> Any:
+    """With `bias="all"`, the biases of a module that the adapter also has whole, as it was."""
+    merged = saved_whole(folder)
+    file = folder / "adapter_model.safetensors"
+    save_file({**load_file(file), "base_model.model.lm_head.original_module.bias": torch.ones(96)}, file)
+    return merged
+
+
 def as_bin(folder: Path) -> Any:
     merged = adapter()(folder)
     torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
@@ -133,6 +161,8 @@ ADAPTERS: dict[str, Kind] = {
     "prompt tuning": folder_of(adapter(peft_type="PROMPT_TUNING"), refused=True),
     "LoRA with a head of its own": folder_of(saved_whole),
     "LoRA with a head of its own, of a model that ties that": folder_of(untied),
+    "LoRA on embeddings that are the head, too": folder_of(tied_embeddings),
+    "LoRA with biases of what it replaces": folder_of(with_replaced),
     "LoRA in a `.bin`": folder_of(as_bin),
     "LoRA of another model": folder_of(of_another_model, refused=True),
     "LoRA with ranks by module": folder_of(adapter(r=99, rank_pattern={"q_proj": 4})),

@@ -182,6 +182,30 @@ def later(folder: Path) -> None:
     shutil.copytree(folder, folder.parent / "checkpoint-1000")
 
 
+def fine_choices(folder: Path) -> Any:
+    """A DeepSeek-V3 in bfloat16, but for the bias by which it chooses experts; returns the model."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {**SMALL, "num_key_value_heads": 4, "first_k_dense_replace": 1, "n_routed_experts": 8}
+    heads: dict[str, Any] = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8}
+    routes: dict[str, Any] = {"n_group": 2, "topk_group": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    config = hf.DeepseekV3Config(**sizes, **heads, **routes, v_head_dim=8, use_cache=False, dtype="bfloat16")
+    model: Any = hf.DeepseekV3ForCausalLM(config).bfloat16().eval()
+    model.model.layers[1].mlp.gate.e_score_correction_bias = torch.linspace(1, 1.01, 8)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder)
+    return hf.AutoModelForCausalLM.from_pretrained(folder)
+
+
+def positions(folder: Path) -> Any:
+    """A GPT-J in float16, whose table of positions transformers computes in float32; returns the model."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 8, "n_positions": 64}
+    config = hf.GPTJConfig(**sizes, vocab_size=96, n_inner=64, use_cache=False, dtype="float16")
+    (folder / "model.safetensors").unlink()
+    hf.GPTJForCausalLM(config).half().save_pretrained(folder)
+    return hf.AutoModelForCausalLM.from_pretrained(folder)
+
+
 def exported(folder: Path) -> Tried:
     call = {"input_ids": IDS, "attention_mask": torch.ones_like(IDS)}
     with torch.no_grad():
@@ -303,6 +327,10 @@ FOLDERS: dict[str, Kind] = {
     "transformers, a head of other values than config.json ties it to": folder_of(configured(tie_word_embeddings=True)),
     "transformers, code in the folder, not trusted": folder_of(with_code),
     "transformers, code in the folder, with `--trust-remote-code`": folder_of(with_code, trust_remote_code=True),
+    "DeepSeek-V3 in bfloat16, with a bias of its router in float32": folder_of(fine_choices),
+    "GPT-J in float16, whose positions are made in float32": folder_of(positions),
+    "transformers, `--variant fp16` that is not there": folder_of(lambda folder: None, refused=True, variant="fp16"),
+    "config.json that names an auto class": folder_of(configured(architectures=["AutoModelForCausalLM"]), refused=True),
     "a file of torch.save that is named .safetensors": folder_of(misnamed, refused=True),
     "config.json, and a web page in place of the weights": folder_of(
         beside("model.safetensors", b"<!doctype html>"), refused=True

@@ -260,7 +260,17 @@ def two_encoders(weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 HYPER = {"args": Namespace(lr=0.1), "time": timedelta(1), "share": Fraction(1, 2), "path": Path("x")}
 
+
+class Settings:
+    class Inner:
+        """A class in a class, which pickles of torch name as an attribute of that."""
+
+
 TRAINED: dict[str, Kind] = {
+    "hyperparameters of a class in a class, and bytes": pickled(
+        lambda w: {"state_dict": w, "hyper_parameters": {"a": Settings.Inner(), "b": b"x"}}
+    ),
+    "names that are bytes": pickled(lambda w: {name.encode(): t for name, t in w.items()}, refused=True),
     "a dict with a state dict for each part": pickled(
         lambda w: {part: {n[2:]: t for n, t in w.items() if n.startswith(part)} for part in ("0", "2")}
     ),
