@@ -248,7 +248,7 @@ def raises(model: Any, x: torch.Tensor) -> torch.Tensor:
 
 def test_a_model_that_cannot_be_run_by_itself_is_said_to_be_so() -> None:
     [note] = capture(Changes(raises, mean=None), (hidden(),)).notes
-    assert note.endswith("was not looked at: run by itself it raises RuntimeError: not")
+    assert note.endswith("was not looked at: run by itself it raises RuntimeError: not here")
 
 
 class Lazy(UserDict[str, Any]):
