@@ -22,7 +22,6 @@ def loaded(options: argparse.Namespace) -> Pipeline:
     """The pipeline, in as many processes as torchrun started."""
     devices = options.devices.split(",") if options.devices else None
     speed = {"compile": options.compile, "cuda_graphs": options.cuda_graphs or None}
-    CALLERS.are_ours = True
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         how = {"timeout": options.timeout, "processes": options.processes}
         return Pipeline.load(options.artifact, devices, strict=options.strict, **how, **speed)
@@ -34,7 +33,8 @@ def loaded(options: argparse.Namespace) -> Pipeline:
 def status_of(run: Callable[[], None]) -> int:
     """0, or 2 for bad input and 1 for a stage that raised or a process that was lost, with one message."""
     try:
-        run()
+        with CALLERS.ours():
+            run()
     except (DeviceError, InputError, ManifestError) as e:
         return fail(str(e), 2)
     except (DistributedError, StageError) as e:

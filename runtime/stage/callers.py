@@ -28,6 +28,15 @@ class Callers:
         self._left: dict[Thread, float] = {}  # of each when it called, or ceased to wait, for the last time
         self._kept = 0  # blocks that keep callers waiting
 
+    @contextmanager
+    def ours(self) -> Iterator[None]:
+        """A block in which this process runs no other code that uses devices."""
+        before, self.are_ours = self.are_ours, True
+        try:
+            yield
+        finally:
+            self.are_ours = before
+
     def called(self) -> None:
         """Note that this thread has called and waits for no result; return once nobody keeps callers waiting."""
         with self._lock:

@@ -42,6 +42,7 @@ from runtime.serving.engines.messages import EngineMessage, receive_message
 from runtime.serving.engines.observation import Observer
 from runtime.serving.engines.stopped import StoppedProcesses, children
 from runtime.serving.engines.tensors import array_of, tensor_of
+from runtime.stage.callers import CALLERS
 
 PREPARED = 128  # texts at once for which the compiled steps of a decoder are ready before it serves
 BEAT = 0.5  # seconds between two signs of life
@@ -296,6 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when it ends
     wire = Wire(socket.socket(fileno=options.socket))
     beating = Beating(wire)
+    CALLERS.are_ours = True
     try:
         pipe = loaded(options)
         if options.compile and pipe.manifest.generation.page and any(device.type != "cpu" for device in pipe.devices):

@@ -42,9 +42,10 @@ def test_nothing_is_recorded_while_no_caller_waits() -> None:
         assert allowed
     with found.kept() as allowed:
         assert not allowed
-    found.are_ours = True  # a server's
-    with found.kept() as allowed:
+    with found.ours(), found.kept() as allowed:  # a command's
         assert allowed
+    with found.kept() as allowed:
+        assert not allowed
 
 
 def test_nothing_is_recorded_beside_a_caller_that_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
