@@ -215,6 +215,20 @@ def test_graphs_give_way_to_a_batch_that_needs_their_memory(recorder: Recorder, 
         calls(stage, 64, 1)  # others have the memory
 
 
+def test_graphs_give_way_to_a_batch_that_could_not_be_recorded_beside_them(recorder: Recorder) -> None:
+    def needs_much(x: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
+        if recorder.fails and recorder.keys:
+            raise torch.OutOfMemoryError
+        return (torch.zeros(1),)
+
+    stage = RecurringShapes(needs_much, recorder, lambda: True)
+    calls(stage, 64, RECURS - 1)
+    assert calls(stage, 5, RECURS)[-1]
+    recorder.fails = True
+    assert calls(stage, 64, 2) == [False, False]
+    assert not recorder.keys
+
+
 def test_a_module_that_draws_random_numbers_draws_no_more_of_them_to_be_recorded(recorder: Recorder) -> None:
     def noisy(x: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
         return (torch.rand(1) - 1 if len(x) == 5 else torch.zeros(1),)
