@@ -16,7 +16,7 @@ from runtime.call.programs import BatchParts
 from runtime.call.untouched import Untouched
 from runtime.device.placement import places_text
 from runtime.device.settings import warn_of_autocast
-from runtime.distributed.bootstrap import TIMEOUT
+from runtime.distributed.bootstrap import TIMEOUT, start
 from runtime.distributed.job_address import JobAddress
 from runtime.engine.collector import Finish
 from runtime.engine.in_flight import each_submitted, results_in_order
@@ -161,10 +161,8 @@ class Pipeline:
         check_ways(None, "return", prefill_share)
         at = JobAddress.find(rank, world, address)
         speed = Speed(compile, cuda_graphs)
-        stages = RunningStages.of_job(
-            folder, device, at, strict=strict, timeout=timeout, speed=speed, tokens=tokens or 0
-        )
-        return cls(stages, folder, prefill_share=prefill_share)
+        job = start(folder, device, at, strict=strict, timeout=timeout, speed=speed, tokens=tokens or 0)
+        return cls(RunningStages.of_job(job), folder, prefill_share=prefill_share)
 
     def __repr__(self) -> str:
         """The stages on their devices: "<Pipeline gpt2 from build/gpt2: stages 0-1 on cuda:0; open>".

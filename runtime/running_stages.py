@@ -12,8 +12,7 @@ import torch
 from runtime.call.programs import Programs
 from runtime.device.placement import place_stages
 from runtime.device.settings import warn_of_other_settings
-from runtime.distributed.bootstrap import start
-from runtime.distributed.job_address import JobAddress
+from runtime.distributed.bootstrap import JobMember
 from runtime.distributed.monitor import Monitor
 from runtime.engine.engine import Engine
 from runtime.manifest.manifest import Manifest
@@ -73,19 +72,8 @@ class RunningStages:
         return cls(manifest, devices, engine, programs, processes=owned)
 
     @classmethod
-    def of_job(
-        cls,
-        folder: Path,
-        device: str | torch.device | None,
-        at: JobAddress,
-        *,
-        strict: bool,
-        timeout: float,
-        speed: Speed,
-        tokens: int,
-    ) -> RunningStages:
-        """Start this process's stages of a job.  The arguments are those of `Pipeline.distributed`."""
-        job = start(folder, device, at, strict=strict, timeout=timeout, speed=speed, tokens=tokens)
+    def of_job(cls, job: JobMember) -> RunningStages:
+        """This process's stages of a job."""
         return cls(job.manifest, job.devices, job.engine, Programs.parse(job.manifest), monitor=job.monitor)
 
     @property

@@ -71,7 +71,7 @@ def load_stages(
         entries, sizes = [program.stages[index] for program in manifest.programs], manifest.generation.sizes
         modules = _load_modules(files[index], entries, weights, device, sizes, adapters)
         if manifest.generation.page:
-            _make_linear_faster(modules, manifest, device, speed, _edited(folder, manifest, entries))
+            _make_linear_faster(modules, folder, manifest, device, speed)
         stage = LoadedStage.from_modules(index, device, modules)
         return replace(stage, kernels=HelperKernels([*helpers.values()]))
 
@@ -82,17 +82,18 @@ def load_stages(
     return tuple(map(speed.apply, loaded))
 
 
-def _edited(folder: Path, manifest: Manifest, entries: Sequence[ProgramStage]) -> bool:
-    return any(file_hash(folder / entry.module) != manifest.files.get(entry.module) for entry in entries)
+def _edited(folder: Path, manifest: Manifest, modules: Sequence[StageModule]) -> bool:
+    files = [module.entry.module for module in modules]
+    return any(file_hash(folder / name) != manifest.files.get(name) for name in files)
 
 
 def _make_linear_faster(
-    modules: Sequence[StageModule], manifest: Manifest, device: torch.device, speed: Speed, edited: bool
+    modules: Sequence[StageModule], folder: Path, manifest: Manifest, device: torch.device, speed: Speed
 ) -> None:
     """Give the linear layers of a decoder's stage the form that is fastest on its device."""
     if kind_of(device).packs_linear and not speed.compile:
         pack_linear([program.module for program in modules])
-    if kind_of(device).merges_linear and not edited:
+    if kind_of(device).merges_linear and not _edited(folder, manifest, modules):
         _merge_linear(modules, manifest, device)
     use_few_rows([program.module for program in modules])
 

@@ -49,12 +49,15 @@ class Speed:
         They do so whatever callers in this process do: its steps are many, and slow as long as one is not recorded.
         """
         users = _holds_code_of_users(folder, manifest)
-        graphs = False if self.cuda_graphs is None and users else self.cuda_graphs
-        rule = OF_TEXTS if manifest.generation.page else OF_BATCHES
-        kept = self.compile and not users
-        beside = beside_callers and rule is OF_BATCHES
-        made = replace(self, folder=folder, recurrence=rule, keeps_graphs=kept)
-        return replace(made, cuda_graphs=graphs, beside_callers=beside)
+        of_texts = bool(manifest.generation.page)
+        return replace(
+            self,
+            folder=folder,
+            cuda_graphs=False if self.cuda_graphs is None and users else self.cuda_graphs,
+            recurrence=OF_TEXTS if of_texts else OF_BATCHES,
+            keeps_graphs=self.compile and not users,
+            beside_callers=beside_callers and not of_texts,
+        )
 
     def imports(self, folder: Path, manifest: Manifest, devices: Mapping[int, torch.device]) -> Sequence[str]:
         """The modules of torch's compiler to be imported while stages of an artifact are loaded to their devices.
