@@ -138,7 +138,8 @@ def _checked_launch(function, tensors, sources, look_again):
         raise NoKernel("its bits are not those of torch, or it was not compiled")
     launch = _launch(formula, kernel, compiled, function, tensors[0].device)
     if key not in MET:  # on numbers of a model, too
-        if not _agree(launch, function, tensors):
+        some_formula, some_kernel, some = _with_fewer_rows(function, formula, kernel, tensors)
+        if not _agree(_launch(some_formula, some_kernel, compiled, function, some[0].device), function, some):
             KERNELS[key] = None
             raise NoKernel("its bits are not those of torch for a batch")
         MET.add(key)
@@ -148,7 +149,7 @@ def _checked_launch(function, tensors, sources, look_again):
 def _with_fewer_rows(function, formula, kernel, tensors):
     """The formula, the kernel and the arguments for a part of the rows, if the source is the same for these.
 
-    What is drawn to be compared then takes little memory beside a batch that fills the device's.
+    What is compared then takes little memory beside a batch that fills the device's.
     """
     shape, stride = formula.shape, formula.stride
     dim = max(range(len(shape)), key=lambda d: (shape[d] > 1, stride[d]))

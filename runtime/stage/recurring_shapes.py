@@ -137,14 +137,15 @@ class RecurringShapes:
         except NotCompilable:
             raise
         except NotYet:
-            return self._as_it_is(tensors, sizes)
+            pass
         except RuntimeError:
             if self._recorder.is_prepared(key):
                 raise
             self._gave_up = True
-            return self._as_it_is(tensors, sizes)
-        self._used[key] = self._calls
-        return made
+        else:
+            self._used[key] = self._calls
+            return made
+        return self._as_it_is(tensors, sizes)  # here nothing keeps the tensors of what failed
 
     def _is_next(self, key: ShapeKey) -> bool:
         """Whether to record a shape now.  Counts the call."""

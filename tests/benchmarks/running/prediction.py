@@ -130,11 +130,12 @@ def busy(runs: Sequence[Run], stages: Sequence[int]) -> float:
 
 
 def run(out: Path, batch: Kwargs, in_flight: int) -> list[Run]:
-    """What a trace records of a stream of batches.
+    """What a trace records of a stream of batches, with all kernels compiled.
 
     The batches are on the first device, and so their results stay on one: copies to the host would count as well.
     """
     with thread_seconds(), Pipeline.load(out) as pipe:
+        pipe.prepare()
         batch = {name: tensor.to(pipe.devices[0]) for name, tensor in batch.items()}
         for _ in pipe.map([batch] * WARM):
             pass

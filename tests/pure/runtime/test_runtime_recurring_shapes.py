@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from weakref import ReferenceType, ref
 
 import pytest
 import torch
@@ -29,12 +31,14 @@ class Recorder:
     def __init__(self) -> None:
         self.keys: list[ShapeKey] = []
         self.fails = False
+        self.record: Callable[..., object] = lambda *tensors, **sizes: None
 
     def __call__(self, *tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
         key = shape_key(tensors, sizes)
         if key not in self.keys:
             if self.fails:
                 raise RuntimeError("it cannot be recorded")
+            self.record(*tensors, **sizes)
             self.keys.append(key)
         return (torch.ones(1),)
 
@@ -227,6 +231,23 @@ def test_graphs_give_way_to_a_batch_that_could_not_be_recorded_beside_them(recor
     recorder.fails = True
     assert calls(stage, 64, 2) == [False, False]
     assert not recorder.keys
+
+
+def test_what_failed_to_be_recorded_is_let_go_before_the_batch_runs(recorder: Recorder) -> None:
+    lost = list[ReferenceType[torch.Tensor]]()
+
+    def failing(*tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
+        made = torch.zeros(8)
+        lost.append(ref(made))
+        raise torch.OutOfMemoryError
+
+    def needs_memory(*tensors: torch.Tensor, **sizes: int) -> tuple[torch.Tensor, ...]:
+        return (torch.tensor(float(any(tensor() is not None for tensor in lost))),)
+
+    recorder.record = failing
+    stage = RecurringShapes(needs_memory, recorder, lambda: True)
+    assert calls(stage, 5, RECURS) == [False] * RECURS
+    assert len(lost) == 1
 
 
 def test_a_module_that_draws_random_numbers_draws_no_more_of_them_to_be_recorded(recorder: Recorder) -> None:

@@ -390,7 +390,7 @@ begun.wait()
 
 
 @pytest.mark.parametrize("function", [gated, normalized, rotated])
-def test_fewer_rows_are_drawn_than_a_batch_has(
+def test_fewer_rows_are_compared_than_a_batch_has(
     by_torch: Any, monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any]
 ) -> None:
     """A batch may fill the memory of a device."""
@@ -406,7 +406,7 @@ def test_fewer_rows_are_drawn_than_a_batch_has(
     assert launch is not function
     torch.testing.assert_close(launch(*given), function(*given))
     assert drawn[0][0].shape == (64, 2, 4, columns)
-    assert drawn[-1][0] is given[0]
+    assert torch.equal(drawn[-1][0], given[0][:, :2])  # numbers of the model
 
 
 def test_all_rows_are_drawn_where_fewer_have_another_kernel(by_torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
