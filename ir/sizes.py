@@ -69,7 +69,25 @@ class RowProductSum:
         return f"products of rows of {self.input}, multiples of {by}, add up to {self.count}"
 
 
-ValueCondition: TypeAlias = ValueCount | RowProductSum
+@dataclass(frozen=True)
+class DescribedValues:
+    """The elements of an input that have a value, which the rows of a second input describe one after the other.
+
+    A row stands for as many as the product of its numbers over the product of `divisors`, in a run of their own.
+    """
+
+    input: str  # its name, of one `[texts, seq]`
+    value: int
+    mask: str  # the name of an input that says which elements count; "": all do
+    rows: str  # the name of the input that describes them
+    divisors: tuple[int, ...]
+
+    def __str__(self) -> str:
+        by = "x".join(map(str, self.divisors))
+        return f"runs of {self.value} in {self.input} are as long as products of rows of {self.rows} by {by}"
+
+
+ValueCondition: TypeAlias = ValueCount | RowProductSum | DescribedValues
 """A condition on the values of an input."""
 
 

@@ -24,7 +24,7 @@ from ir.numbers.summary import Summary
 from ir.objects.signature import Tree, output_names
 from ir.operators.registration import Registration
 from ir.plan import StagePlan
-from ir.sizes import RowProductSum, ValueCount
+from ir.sizes import DescribedValues, RowProductSum, ValueCount
 from runtime.device.settings import torch_settings
 from runtime.errors import ManifestError
 from runtime.manifest import manifest as m
@@ -126,6 +126,11 @@ def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage], padd
             m.RowProducts(c.input, c.multiples, expr_source(c.count))
             for c in graph.counts
             if isinstance(c, RowProductSum)
+        ),
+        described=tuple(
+            m.DescribedRuns(c.input, c.value, c.mask, c.rows, c.divisors)
+            for c in graph.counts
+            if isinstance(c, DescribedValues)
         ),
     )
 

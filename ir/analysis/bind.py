@@ -11,7 +11,7 @@ import sympy
 from ir.errors import CompileError
 from ir.graph import Graph, Node, Value, map_arguments
 from ir.objects.signature import Signature
-from ir.sizes import CallSizes, TensorType, ValueCondition, bound, hold
+from ir.sizes import CallSizes, DescribedValues, TensorType, ValueCondition, bound, hold
 
 _T = TypeVar("_T")
 SizeValues: TypeAlias = Mapping[sympy.Symbol, int]
@@ -73,7 +73,7 @@ def map_sizes(graph: Graph, to: Callable[[Any], Any]) -> Graph:
         return replace(s, returns=replace(s.returns, leaves=tuple(map(to, s.returns.leaves))))
 
     def counts(found: tuple[ValueCondition, ...]) -> tuple[ValueCondition, ...]:
-        return tuple(replace(c, count=to(c.count)) for c in found)
+        return tuple(c if isinstance(c, DescribedValues) else replace(c, count=to(c.count)) for c in found)
 
     mapped = graph.map_values(value).map(node)
     programs = (replace(p, signature=signature(p.signature), counts=counts(p.counts)) for p in mapped.programs)

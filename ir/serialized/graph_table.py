@@ -18,7 +18,7 @@ from ir.objects.signature import FixedTensor, Signature, Slot, Tree
 from ir.operators.higher_order import Body, HigherOrder, behind_key, is_higher_order, key_for
 from ir.serialized.leaves import Unspeakable
 from ir.serialized.rows import RowReader, RowWriter
-from ir.sizes import CallSizes, RowProductSum, TensorType, ValueCount
+from ir.sizes import CallSizes, DescribedValues, RowProductSum, TensorType, ValueCount
 
 FORMAT = 1
 
@@ -35,7 +35,8 @@ class Uncut:
 _CLASSES: Mapping[str, type] = {
     cls.__name__: cls
     for cls in (
-        *(Uncut, Graph, Program, Call, Value, Param, Constant, State, TensorType, CallSizes, ValueCount, RowProductSum),
+        *(Uncut, Graph, Program, Call, Value, Param, Constant, State, TensorType, CallSizes),
+        *(ValueCount, RowProductSum, DescribedValues),
         *(Where, Frame, Copy, Signature, Tree, Slot, FixedTensor, NamedClass),
         *(Microbatching, Decoding, MediaPlaces, Body, HigherOrder),
     )

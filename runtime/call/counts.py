@@ -35,12 +35,12 @@ class CountCheck:
             for c in program.counts
         )
 
-    def check(self, tensor: torch.Tensor, sizes: Mapping[str, int]) -> None:
-        """Raises InputError unless the tensor holds the value as often as the sizes of the call say.
+    def check(self, tensors: Mapping[int, torch.Tensor], sizes: Mapping[str, int]) -> None:
+        """Raises InputError unless the input holds the value as often as the sizes of the call say.
 
         A tensor on an accelerator is waited for, as the model itself does.
         """
-        found = int((tensor == self.value).sum())
+        found = int((tensors[self.slot] == self.value).sum())
         if found != self.count(sizes):
             times = f"holds the value {self.value} {found} times"
             raise InputError(f"input `{self.name}` {times}; the other inputs ask for {_wanted(self.count, sizes)}")
@@ -69,12 +69,12 @@ class ProductCheck:
             for p in program.row_products
         )
 
-    def check(self, tensor: torch.Tensor, sizes: Mapping[str, int]) -> None:
+    def check(self, tensors: Mapping[int, torch.Tensor], sizes: Mapping[str, int]) -> None:
         """Raises InputError unless the rows describe what the sizes of the call say.
 
         A tensor on an accelerator is waited for, as the model itself does.
         """
-        rows = tensor.tolist()
+        rows = tensors[self.slot].tolist()
         for row in rows:
             if any(number < 1 or number % of for number, of in zip(row, self.multiples, strict=True)):
                 raise InputError(f"input `{self.name}` holds {row}; expected multiples of {list(self.multiples)}")

@@ -217,6 +217,17 @@ class RowProducts:
 
 
 @dataclass(frozen=True)
+class DescribedRuns:
+    """The runs of a value in each text of an input, which the rows of a second input describe one after the other."""
+
+    input: str  # its name
+    value: int
+    mask: str  # the name of an input that is 0 where elements do not count; "" where all do
+    rows: str  # the name of the input that describes them
+    divisors: tuple[int, ...]  # a run is as long as the product of its row over the product of these
+
+
+@dataclass(frozen=True)
 class ProgramEntry:
     """One program: what a call of it takes and returns, and what each stage does in it."""
 
@@ -237,6 +248,7 @@ class ProgramEntry:
     index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # input -> its least and largest value
     counts: tuple[CountedValue, ...] = ()
     row_products: tuple[RowProducts, ...] = ()
+    described: tuple[DescribedRuns, ...] = ()
     promise: str = ""  # sha256 of what calls take and return; "" if an older version wrote it
 
     def with_pool_sizes(self, sizes: Mapping[str, int]) -> ProgramEntry:

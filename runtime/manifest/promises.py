@@ -19,7 +19,7 @@ def with_promises(manifest: Manifest) -> Manifest:
 def promise_of(manifest: Manifest, program: ProgramEntry) -> str:
     """A digest of all of a program but its nodes and stages, and of what the programs of an artifact share."""
     own = dataclasses.asdict(dataclasses.replace(program, nodes=(), stages=(), promise=""))
-    for later in ("counts", "row_products"):
+    for later in ("counts", "row_products", "described"):
         if not own[later]:
             del own[later]  # as in artifacts of versions that did not know them
     shared: list[Any] = [dataclasses.asdict(x) for x in (manifest.generation, *manifest.operators)]

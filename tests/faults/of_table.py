@@ -205,6 +205,9 @@ def _promise(table: Any, random: Random) -> None:
         lambda: program["row_products"].append(
             {"input": program["inputs"][0]["name"], "multiples": [1, 2, 2], "count": "4"}
         ),
+        lambda: program["described"].append(
+            {"input": program["inputs"][0]["name"], "value": 1, "mask": "", "rows": "grid", "divisors": [1, 2, 2]}
+        ),
         lambda: program["padding"].update(symbol="batch"),
         lambda: program.update(name="other"),
         lambda: table["programs"].append(program),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
+import sympy
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from ir.capture.export.example import Example
 from ir.capture.export.meta_weights import in_memory
 from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph
-from ir.sizes import RowProductSum
+from ir.sizes import DescribedValues, RowProductSum
 
 
 def same_on_other_grids(graph: Graph, example: Example) -> bool:
@@ -21,10 +23,13 @@ def same_on_other_grids(graph: Graph, example: Example) -> bool:
     Code that runs once for all pieces of a tensor could count them, and nothing is recorded of that.  A model whose
     weights are too large to be made up is not asked.
     """
-    grids = {c.input: c.multiples for c in graph.counts if isinstance(c, RowProductSum)}
-    places = {i: grids[value.name] for i, value in enumerate(graph.inputs) if value.name in grids}
+    grids = {c.input: c for c in graph.counts if isinstance(c, RowProductSum)}
+    places = {i: grids[value.name].multiples for i, value in enumerate(graph.inputs) if value.name in grids}
+    others = _others(example, places)
+    for described in (c for c in graph.counts if isinstance(c, DescribedValues) and c.rows in grids):
+        others = chain(_turned_alone(example, places), _first_text(graph, example, described, grids[described.rows]))
     with in_memory(example.model) as runs:
-        return not runs or all(_same(graph, example, other) for other in _others(example, places))
+        return not runs or all(_same(graph, example, other) for other in others)
 
 
 def _same(graph: Graph, example: Example, tensors: Sequence[Tensor]) -> bool:
@@ -51,6 +56,27 @@ def _others(example: Example, grids: Mapping[int, Sequence[int]]) -> Iterator[li
             tensors[i] = change(tensors[i], multiples)
         if all(len(tensors[i]) == len(example.tensors[i]) or 0 in example.marks[i] for i in grids):
             yield tensors
+
+
+def _turned_alone(example: Example, grids: Mapping[int, Sequence[int]]) -> Iterator[list[Tensor]]:
+    """The inputs with rows for columns of each grid: each image has the same number of places in its text."""
+    yield [t[:, [0, 2, 1]] if i in grids else t for i, t in enumerate(example.tensors)]
+
+
+def _first_text(graph: Graph, example: Example, runs: DescribedValues, sums: RowProductSum) -> Iterator[list[Tensor]]:
+    """The inputs of the first text of the example alone, of several, and of its images."""
+    of = {value.name: i for i, value in enumerate(graph.inputs)}
+    texts, grid = graph.inputs[of[runs.input]].type.shape[0], example.tensors[of[runs.rows]]
+    values = example.tensors[of[runs.input]][0] == runs.value
+    images = int((values.long().diff(prepend=values.new_zeros(1).long()) == 1).sum())
+    sizes = {texts: 1, graph.inputs[of[runs.rows]].type.shape[0]: images, sums.count: int(grid[:images].prod(1).sum())}
+    if not images or not all(isinstance(size, sympy.Symbol) for size in sizes):
+        return
+    tensors = list(example.tensors)
+    for i, value in enumerate(graph.inputs):
+        for dim, size in enumerate(value.type.shape):
+            tensors[i] = tensors[i].narrow(dim, 0, sizes[size]) if size in sizes else tensors[i]
+    yield tensors
 
 
 def _turned(grid: Tensor, _: Sequence[int]) -> Tensor:

@@ -27,6 +27,7 @@ from ir.capture.export.replaced.distributions import unchecked_distributions
 from ir.capture.export.replaced.padding import padded_as_in_inference
 from ir.capture.export.tracing_questions import tracing_questions
 from ir.capture.packed.pieces import pieces_as_one, read_lengths
+from ir.capture.packed.prompts import RunsOfImages, known_counters, prompts_as_operators
 from ir.capture.packed.rows import RowsInPlace, computed_rows
 from ir.capture.packed.towers import grids_as_operators, known_functions, takes_grids
 from ir.capture.program.gradients import GradMode
@@ -57,6 +58,7 @@ class Seen:
     joined: set[str] = field(default_factory=set)
     grids: dict[str, tuple[int, Dim]] = field(default_factory=dict)  # input -> rows of a token, patches in all
     chosen: list[Dim] = field(default_factory=list)  # the numbers of rows that masks must choose
+    runs: list[RunsOfImages] = field(default_factory=list)  # of places of images that grids describe
 
     def ask(self, tensor: torch.Tensor | None, untold: bool) -> None:
         self.asked = True
@@ -114,6 +116,7 @@ class Flat(nn.Module):
         self._once = once or LayersOnce({})
         self.seen = Seen()
         known_functions()  # which are tried before tensors are traced
+        self._counters = known_counters(self.m) if example.packs else []
 
     def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
         self._once.begin()
@@ -138,6 +141,7 @@ class Flat(nn.Module):
             if self._example.packs and takes_grids(self.m):
                 by_id = {id(t): name for name, t in zip(names(self._example.arguments), tensors, strict=True)}
                 contexts.enter_context(grids_as_operators(self.m, by_id, self.seen.note_grid))
+                contexts.enter_context(prompts_as_operators(self._counters, by_id, self.seen.runs.append))
                 contexts.enter_context(pieces_as_one(self.seen.least_length))
                 contexts.enter_context(RowsInPlace(self.seen.note_chosen))
             result = call(self.m, self._example.parameters, arguments)

@@ -60,7 +60,7 @@ from ir.objects.signature import Signature, Slot, Tree, names
 from ir.objects.zeros import copied
 from ir.operators.int_sizes import IntSizes
 from ir.process.patching import PATCHING
-from ir.sizes import Dim, RowProductSum
+from ir.sizes import DescribedValues, Dim, RowProductSum, ValueCount
 
 
 @dataclass(frozen=True, order=True)
@@ -174,14 +174,18 @@ def _with_conditions(recording: Recording, example: Example, seen: Seen) -> Reco
     def read(size: Dim) -> Dim:
         return size if isinstance(size, int) else cast("Dim", size.xreplace(sizes))
 
-    asserted = {count.count for count in graph.counts}
+    asserted = {count.count for count in graph.counts if isinstance(count, ValueCount)}
     if not all(read(size) in asserted for size in seen.chosen):
         raise NotExported("rows are chosen by values, and nothing says how many", by_values=True)
     inputs = dict(zip(names(example.arguments), graph.inputs, strict=True))
     found = (
         RowProductSum(inputs[name].name, (1, merge, merge), read(count)) for name, (merge, count) in seen.grids.items()
     )
-    return replace(recording, graph=replace(graph, counts=(*graph.counts, *found)))
+    named = {"": "", **{name: value.name for name, value in inputs.items()}}
+    runs = (
+        DescribedValues(named[r.kinds], r.value, named[r.mask], named[r.grid], (1, r.merge, r.merge)) for r in seen.runs
+    )
+    return replace(recording, graph=replace(graph, counts=(*graph.counts, *found, *dict.fromkeys(runs))))
 
 
 def record_strictly(example: Example) -> Recording:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
 import torch
 
+from ir.capture.packed.prompts import known_counters
 from ir.capture.packed.towers import takes_grids
 from ir.errors import SourceError
 from ir.sources.examples.configured import configured_image_size, configured_value
 from ir.sources.examples.image_tokens import rows_of_images
 
+TOKEN_KINDS = "mm_token_type_ids"
+"""The input that says of each token whether it stands in the place of an image."""
 DESCRIPTIONS = {"image_grid_thw": 3, "image_sizes": 2}
 """Inputs of which each may describe images, by the patches of each or by its pixels, in so many numbers."""
 
@@ -27,6 +30,7 @@ class DescribedImages:
     inputs: Mapping[str, torch.Tensor]
     places: Sequence[torch.Tensor]
     counts_positions: bool = False  # whether the positions of a text are counted by them
+    told_kinds: bool = False  # whether the model counts these itself, and is told which tokens are of images
 
 
 def described_images(model: Any, config: Any, token: int, given: Mapping[str, torch.Tensor]) -> DescribedImages:
@@ -53,7 +57,10 @@ def images_of_any_grid(model: Any, config: Any, token: int) -> DescribedImages |
     except Exception:  # whatever the model's own code raises, and settings of other names
         return None
     as_placed = [int((places == token).sum()) for places in images.places]
-    return images if as_placed == rows else None
+    if as_placed != rows:
+        return None
+    told_kinds = TOKEN_KINDS in inspect.signature(model.forward).parameters and bool(known_counters(model))
+    return replace(images, told_kinds=told_kinds)
 
 
 _ROWS_AND_COLUMNS = [[1, 8, 8], [1, 6, 10]]

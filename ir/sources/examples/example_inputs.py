@@ -15,7 +15,7 @@ from torch.export import Dim
 
 from ir.errors import SourceError
 from ir.sources.examples.configured import configured_image_size, configured_value
-from ir.sources.examples.described_images import DescribedImages, described_images, images_of_any_grid
+from ir.sources.examples.described_images import TOKEN_KINDS, DescribedImages, described_images, images_of_any_grid
 from ir.sources.examples.image_tokens import image_token_id, tokens_per_image
 
 BATCH, SEQ, TARGET, SAMPLES, FRAMES = 4, 128, 64, 16000, 200
@@ -133,7 +133,7 @@ class _Maker:
 
     def text_with_image(self, token: int) -> Iterator[ExampleInputs]:
         pixels = self.pixels("images")
-        count = tokens_per_image(self.model, pixels.inputs["pixel_values"][:1])
+        count = tokens_per_image(self.model, pixels.inputs["pixel_values"][:1], token)
         if not count:
             yield self.ids("batch")
             unknown = "text alone: what the model makes of an image cannot be told from its configuration"
@@ -180,7 +180,9 @@ class _Maker:
         yield ExampleInputs({"input_ids": ids}, {"input_ids": dims})
         for made in self.beside_image(ids, token, words):
             yield replace(made, dynamic=dict.fromkeys(made.inputs, dims))
-        if images.counts_positions:
+        if images.told_kinds:
+            yield ExampleInputs({TOKEN_KINDS: (ids == token).long()}, {TOKEN_KINDS: dims})
+        elif images.counts_positions:
             places = torch.arange(ids.shape[1]).repeat(3, len(ids), 1)
             moved = {dim + 1: size for dim, size in dims.items()}
             yield ExampleInputs({"position_ids": places}, {"position_ids": moved}, (_PLACES,))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -19,12 +21,14 @@ def image_token_id(config: Any) -> int | None:
     return None
 
 
-def tokens_per_image(model: Any, pixels: torch.Tensor) -> int:
-    """The number of rows that the vision tower makes of one image, found on fake tensors; 0 if it cannot be found."""
-    try:
-        return sum(rows_of_images(model, {"pixel_values": pixels}))
-    except Exception:  # whatever the model's own code raises: it wants more than the pixels
-        return 0
+def tokens_per_image(model: Any, pixels: torch.Tensor, token: int) -> int:
+    """The number of places of `token` that one image takes, found on fake tensors; 0 if it cannot be found."""
+    for rows in (lambda: sum(rows_of_images(model, {"pixel_values": pixels})), lambda: _placed(model, pixels, token)):
+        try:
+            return rows()
+        except Exception:  # whatever the model's own code raises: it wants more than the pixels
+            continue
+    return 0
 
 
 def rows_of_images(model: Any, inputs: Mapping[str, torch.Tensor]) -> list[int]:
@@ -36,3 +40,32 @@ def rows_of_images(model: Any, inputs: Mapping[str, torch.Tensor]) -> list[int]:
         found = model.get_image_features(**inputs)
     features = tree_leaves(getattr(found, "pooler_output", found))
     return [f.numel() // f.shape[-1] for f in features if isinstance(f, torch.Tensor) and f.dim() > 1]
+
+
+class _PlacedError(Exception):
+    """The end of a call that has made what stands in the places of an image."""
+
+
+def _placed(model: Any, pixels: torch.Tensor, token: int) -> int:
+    """The number of rows for which a call looks for places of `token`, as what a tower makes may be computed further.
+
+    Raises what the model's own code does, and LookupError where it looks for no places.
+    """
+    found: list[int] = []
+
+    def note(*args: Any, image_features: torch.Tensor, **kwargs: Any) -> None:
+        found.append(image_features.numel() // image_features.shape[-1])
+        raise _PlacedError
+
+    with torch.no_grad(), without_memory(model), ExitStack() as patches:
+        for module in (m for m in model.modules() if hasattr(m, _PLACES)):
+            patches.enter_context(patch.object(module, _PLACES, note))
+        with suppress(_PlacedError):
+            model(input_ids=torch.full((1, 1), token), pixel_values=pixels)
+    if not found:
+        raise LookupError
+    return found[0]
+
+
+_PLACES = "get_placeholder_mask"
+"""The method of transformers' models that looks for places, of features that it is given by name."""

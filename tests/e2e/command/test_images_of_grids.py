@@ -54,7 +54,7 @@ def texts_with_images(*texts: list[list[int]]) -> dict[str, Any]:
     ids = torch.tensor([[0] * (max(map(len, rows)) - len(row)) + row for row in rows])
     pixels = torch.randn(int(grid.prod(1).sum()), 3 * 2 * 4 * 4)
     call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels, "image_grid_thw": grid}
-    return {**call, "mm_token_type_ids": (ids == IMAGE).int()}
+    return {**call, "mm_token_type_ids": (ids == IMAGE).long()}
 
 
 def test_a_folder_takes_images_of_any_grids(shell: Shell) -> None:
@@ -66,10 +66,13 @@ def test_a_folder_takes_images_of_any_grids(shell: Shell) -> None:
             call = texts_with_images(*texts)
             with torch.no_grad():
                 wanted = model(**call, use_cache=False).logits
-            call["position_ids"], _ = model.model.get_rope_index(**call)
-            del call["mm_token_type_ids"]
             real = call["attention_mask"] > 0
             torch.testing.assert_close(pipe(**call).logits[real], wanted[real])
+        grid = call["image_grid_thw"]
+        call["image_grid_thw"] = grid.flip(0)
+        described = r"has runs of 1 that are \[1, 12, 10\] long; `image_grid_thw` describes \[10, 12, 1\]"
+        with pytest.raises(InputError, match=described):
+            pipe(**call)
         call["image_grid_thw"] = torch.tensor([[1, 2, 2], [2, 4, 6], [1, 10, 2]])
         with pytest.raises(InputError, match=r"`image_grid_thw` describes 72 rows in all; .* have patches = 92"):
             pipe(**call)

@@ -62,7 +62,7 @@ def grids(kind: str, **of: Any) -> Kind:
         grid = torch.tensor(OTHER_GRIDS)
         pixels = torch.randn(int(grid.prod(1).sum()), 96)
         call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels, "image_grid_thw": grid}
-        call |= rope_index(model, call)
+        call["mm_token_type_ids"] = (ids == 90).long()
         with torch.no_grad():
             wanted = model(**call).logits[ids > 0]
         return Tried(str(folder / "m"), call, wanted, run=lambda pipe, call: pipe(**call).logits[ids > 0])

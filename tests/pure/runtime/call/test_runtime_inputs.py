@@ -11,7 +11,15 @@ import torch
 
 from runtime import InputError, ManifestError
 from runtime.call.inputs import Inputs
-from runtime.manifest.manifest import CallSignature, CountedValue, Parameter, ProgramEntry, RowProducts, Symbol
+from runtime.manifest.manifest import (
+    CallSignature,
+    CountedValue,
+    DescribedRuns,
+    Parameter,
+    ProgramEntry,
+    RowProducts,
+    Symbol,
+)
 from tests.support.artifacts.by_hand import tensor
 
 IDS = tensor("input_ids", "batch", "seq", dtype="int64")
@@ -106,6 +114,25 @@ def test_products_of_rows_are_added_up() -> None:
     for wrong in (replace(said, input="grids"), replace(said, multiples=(1, 2))):
         with pytest.raises(ManifestError, match=r"the manifest multiplies rows of \d numbers of `grids?`, which is no"):
             make(*arguments, inputs=(patches, grids), symbols=symbols, row_products=(wrong,))
+
+
+def test_runs_are_described_by_rows() -> None:
+    grids, symbols = tensor("grid", "images", 3, dtype="int64"), {"images": Symbol(1, None, 2)}
+    symbols |= {"batch": Symbol(1, None, 2), "seq": Symbol(2, 16, 8)}
+    arguments = *TWO, ("grid", {"slot": 2})
+    said = DescribedRuns("input_ids", 7, "attention_mask", "grid", (1, 2, 2))
+    inputs = make(*arguments, inputs=(IDS, MASK, grids), symbols=symbols, described=(said,))
+    x, mask, grid = ids(), ids() + 1, torch.tensor([[1, 4, 4], [2, 2, 2], [1, 2, 2]])
+    x[0, 1:5], x[0, 6:8], x[1, 0] = 7, 7, 7
+    assert inputs.bind((x, mask, False, grid), {}).tensors[0] is x
+    x[0, 4], mask[0, 4] = 0, 0  # what the mask leaves out is not there
+    x[0, 5] = 7
+    asked = r"`input_ids` has runs of 7 that are \[6, 1\] long; `grid` describes \[4, 2, 1\]$"
+    with pytest.raises(InputError, match=asked):
+        inputs.bind((x, mask, False, grid), {})
+    for wrong in (replace(said, input="labels"), replace(said, mask="grid"), replace(said, divisors=(1, 2))):
+        with pytest.raises(ManifestError, match=r"the manifest describes runs in `.*` by `grid`, which are no such"):
+            make(*arguments, inputs=(IDS, MASK, grids), symbols=symbols, described=(wrong,))
 
 
 def test_fixed_dimensions_are_checked() -> None:

@@ -52,6 +52,17 @@ def test_texts_with_images_have_a_mask_and_the_places_of_images(model: Any, besi
     assert list(make_example(model, model.config, Path(), padding=False).inputs) == ["input_ids", "pixel_values"]
 
 
+def test_images_whose_rows_are_computed_behind_the_tower_have_their_places() -> None:
+    eye = {"hidden_size": 32, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 1}
+    eye |= {"image_size": 16, "patch_size": 4, "vision_output_dim": 32, "projector_output_dim": 32}
+    words = {**TEXT, "intermediate_size_mlp": 64, "num_local_experts": 2, "pad_token_id": 0}
+    config = t.Llama4Config(vision_config={**eye, "projector_input_dim": 32}, text_config=words, image_token_index=3)
+    model = t.Llama4ForConditionalGeneration(config)
+    example = make_example(model, model.config, Path())
+    assert (example.inputs["input_ids"] == 3).sum(dim=1).tolist() == [4, 4, 4, 4]
+    assert example.dynamic["pixel_values"] == {0: "images"}
+
+
 TILES = [[16, 32], [32, 16], [32, 32]]
 SIZED: dict[str, tuple[Any, tuple[int, ...], list[int]]] = {  # model, pixels of two images, tokens of each
     "tiles": (
