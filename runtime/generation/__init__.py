@@ -7,6 +7,7 @@ In the order in which a prompt meets them:
     flags         the flags of the command line
     __main__      the command line
     text          texts as ids, and back
+    chat_template chats as texts
     media         images and sounds that stand before a text
     media_grids   images of any grids among these
     prompts       prompts and the options of a call, checked

@@ -107,7 +107,8 @@ class TextGeneration:
             raise InputError(f"the prompt is ids, which the text {terms.ends[0]!r} cannot end", "stop it by ids")
         if terms.ends:
             terms = replace(terms, stop=terms.stop | self._tokenizer.special_ids(terms.ends))
-        reader = self._tokenizer.reader(terms.ends) if prompt.text else None
+        before = prompt.ids if prompt.goes_on else ()
+        reader = self._tokenizer.reader(terms.ends, before) if prompt.text else None
         return self._generator.start(prompt.ids, terms, row, reader, told, prompt.source, prompt.media, written)
 
     def _start_all(

@@ -17,7 +17,8 @@ from runtime.options import is_whole_number
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
 _SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
-_OTHERS = ("do_sample", "seed", "max_new_tokens", "max_length", "eos_token_id", "stop", ADAPTER)
+_SPARE_SEED = "default_seed"
+_OTHERS = ("do_sample", "seed", _SPARE_SEED, "max_new_tokens", "max_length", "eos_token_id", "stop", ADAPTER)
 NO_ADAPTERS = AdapterNames()
 """Those of an artifact that keeps none."""
 _ALWAYS = ("repetition_penalty", "logit_bias")
@@ -112,7 +113,7 @@ def text_options(
 
     What is not given is as the checkpoint says, which draws if it says how.  Without a length, a text ends where the
     model can hold no more of it.  Naming a way to draw (`temperature`, `top_k`, `top_p`, `min_p`, `seed`) is a wish to
-    draw.  Raises InputError.
+    draw.  `default_seed` is that of a text that is drawn and names none.  Raises InputError.
     """
     named = {key: value for key, value in given.items() if value is not None}
     if named.get("num_beams", 1) != 1:
@@ -136,7 +137,8 @@ def _sampling(generation: Generation, named: Mapping[str, Any]) -> Sampling:
     sampling = Sampling()
     if draws:
         known = {key: generation.defaults[key] for key in _DRAWING if generation.defaults.get(key) is not None}
-        drawn = {"seed": SystemRandom().getrandbits(48), **known, **{key: named[key] for key in wishes}}
+        seed = named.get(_SPARE_SEED, SystemRandom().getrandbits(48))
+        drawn = {"seed": seed, **known, **{key: named[key] for key in wishes}}
         sampling = replace(Sampling(temperature=1.0), **drawn)
     penalty = {"repetition_penalty": 1.0, **generation.defaults, **named}["repetition_penalty"]
     bias = _bias(generation, named.get("logit_bias", {}))

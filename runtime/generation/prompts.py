@@ -25,6 +25,7 @@ class Prompt:
     source: TextSource | None = None
     media: TextMedia | None = None
     padding: int = 0  # of its row of ids, which counts for `max_length` and `min_length`, as transformers has it
+    goes_on: bool = False  # a text whose continuation is written behind it, not an answer to it
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class PromptReader:
         """A text, a chat (messages with a role and a content) or a list of ids."""
         match given:
             case str():
-                return self.ids(self.tokenizer.encode(given), text=True)
+                prompt = self.ids(self.tokenizer.encode(given), text=True)
+                return replace(prompt, goes_on=not self.generation.source)
             case torch.Tensor() if given.dim() == 1:
                 return self.rows(given[None], torch.ones_like(given[None]))[0]
             case [{"role": _, "content": _}, *_]:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
+from runtime.generation.chat_template import compiled_template, rendered_chat
 from runtime.manifest.manifest import TOKENIZER
 
 _LONG = 1 << 16  # characters
 _UNFINISHED = "\ufffd"  # what stands for bytes that are no whole character yet
+_NEIGHBOURS = 8  # ids before an id that may change how it reads
 
 
 def ids_of(model: Any, text: str, **options: bool) -> list[int]:
@@ -26,6 +28,25 @@ def ids_of(model: Any, text: str, **options: bool) -> list[int]:
     except TypeError:
         raise InputError("a prompt holds a lone surrogate, which is no character") from None
     return encoding.ids
+
+
+def library_tokenizer(path: Path) -> Any:
+    """The tokenizer in a `tokenizer.json`, for texts of any length.
+
+    Such a file may hold the padding and the length to cut to of the last call before it was saved, which transformers
+    does not follow either.  Raises InputError where the library is missing, or the file is of another kind.
+    """
+    try:
+        from tokenizers import Tokenizer as Library
+    except ModuleNotFoundError as e:
+        raise InputError("texts need the library tokenizers", "pip install 'stagecut[text]'") from e
+    try:
+        model = Library.from_file(str(path))
+    except Exception as e:
+        raise InputError(f"{path} cannot be read as a tokenizer: {e}") from e
+    model.no_padding()
+    model.no_truncation()
+    return model
 
 
 @dataclass(frozen=True)
@@ -44,15 +65,14 @@ class Tokenizer:
     def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """The ids of a chat up to where the answer begins, by the checkpoint's chat template."""
         model, template = self._model, self._template  # the first says first that there is no tokenizer
-        try:
-            text = template.render(messages=list(messages), add_generation_prompt=True, **self._special)
-        except Exception as e:
-            raise InputError(f"the chat template cannot render these messages: {e}") from e
-        return ids_of(model, text, add_special_tokens=False)
+        return ids_of(model, rendered_chat(template, list(messages), self._special), add_special_tokens=False)
 
-    def reader(self, ends: Sequence[str] = ()) -> TextReader:
-        """A reader that turns the ids of a continuation into text, until one of the texts in `ends`."""
-        return TextReader(self._model, tuple(ends))
+    def reader(self, ends: Sequence[str] = (), before: Sequence[int] = ()) -> TextReader:
+        """A reader that turns the ids of a continuation into text, until one of the texts in `ends`.
+
+        `before`: the ids of the text that it goes on from; without any it is a text of its own.
+        """
+        return TextReader(self._model, tuple(ends), before)
 
     def special_ids(self, texts: Sequence[str]) -> frozenset[int]:
         """The ids of those of these texts that are special tokens, which the text of a continuation does not show."""
@@ -71,11 +91,7 @@ class Tokenizer:
                 f"{self.artifact} has no tokenizer, so prompts must be token ids",
                 "a checkpoint folder with a tokenizer gives its artifact one",
             )
-        try:
-            from tokenizers import Tokenizer as Library
-        except ModuleNotFoundError as e:
-            raise InputError("texts need the library tokenizers", "pip install 'stagecut[text]'") from e
-        return Library.from_file(str(path))
+        return library_tokenizer(path)
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -97,19 +113,7 @@ class Tokenizer:
             source = next((t["template"] for t in source if t.get("name") == "default"), None)
         if not source:
             raise InputError(f"{self.artifact} has no chat template", "give the prompt as one text")
-        try:
-            from jinja2.sandbox import ImmutableSandboxedEnvironment
-        except ModuleNotFoundError as e:
-            raise InputError("chats need the library jinja2", "pip install 'stagecut[text]'") from e
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals["raise_exception"] = _raise
-        return environment.from_string(source)
-
-
-def _raise(message: str) -> None:
-    raise ValueError(message)
+        return compiled_template(source)
 
 
 class TextReader:
@@ -118,12 +122,14 @@ class TextReader:
     What may yet change is held back: bytes of a character that is not whole, and what may begin one of `ends`.
     """
 
-    def __init__(self, model: Any, ends: tuple[str, ...] = ()) -> None:
+    def __init__(self, model: Any, ends: tuple[str, ...] = (), before: Sequence[int] = ()) -> None:
+        """`before`: ids of the text that goes on, on which the first new one may hang: a space before a word."""
         self._model = model
         self._ends = ends
-        self._ids: list[int] = []
+        self._ids = [*before[-_NEIGHBOURS:]]
         self._from = 0  # ids before this one are not decoded again
-        self._told = ""  # the text of ids[from:] that was handed out, or held back for `ends`
+        # the text of ids[from:] that was handed out, or held back for `ends`
+        self._told = self._model.decode(self._ids, skip_special_tokens=True)
         self._held = ""
 
     def add(self, token: int, last: bool) -> tuple[str, bool]:
@@ -133,8 +139,8 @@ class TextReader:
         if not last and text.endswith(_UNFINISHED):
             return "", False
         new, self._told = text[len(self._told) :], text
-        if len(self._ids) - self._from > 32 and not last:  # a few ids before, as their neighbours change how ids read
-            self._from = len(self._ids) - 8
+        if len(self._ids) - self._from > 4 * _NEIGHBOURS and not last:
+            self._from = len(self._ids) - _NEIGHBOURS
             self._told = self._model.decode(self._ids[self._from :], skip_special_tokens=True)
         return self._until_end(self._held + new, last)
 

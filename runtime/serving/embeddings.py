@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
-from runtime.generation.text import ids_of
+from runtime.generation.text import ids_of, library_tokenizer
 from runtime.manifest.manifest import TOKENIZER, Tensor
 from runtime.serving.arrays import Array, packed, values_of
 from runtime.serving.served_model import ServedModel
@@ -100,11 +100,7 @@ class Embeddings:
         path = self._folder / "tokenizer.json"
         if not path.is_file():
             raise InputError("the artifact has no tokenizer, so `input` must be token ids")
-        try:
-            from tokenizers import Tokenizer as Library
-        except ModuleNotFoundError:
-            raise InputError("texts need the library tokenizers: pip install 'stagecut[text]'") from None
-        return Library.from_file(str(path))
+        return library_tokenizer(path)
 
 
 def _row(tensor: Tensor, values: Sequence[int]) -> Array:

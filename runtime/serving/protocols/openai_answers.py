@@ -50,13 +50,10 @@ class TextAnswer:
         prefix = "chatcmpl" if wish.chat else "cmpl"
         self._head = {"id": f"{prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
         self._choices: dict[ServedText, Choice] = {}
-        seed = wish.options.get("seed")
         try:
             for prompt in wish.prompts:
                 for copy in range(wish.copies):
-                    # A seed of its own: another engine goes on as the first one would have.
-                    own = secrets.randbits(31) if seed is None else seed + copy
-                    text = texts.begin(prompt, {**wish.options, "seed": own}, self._news)
+                    text = texts.begin(prompt, {**wish.options, **wish.seed(copy)}, self._news)
                     self._choices[text] = Choice(len(self._choices), text)
         except Exception:
             self.cancel()

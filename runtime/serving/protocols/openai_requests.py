@@ -6,6 +6,7 @@ https://platform.openai.com/docs/api-reference.  A field that is not supported i
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ _NUMBERS: Mapping[str, tuple[float | None, float | None]] = {
 }
 _LIMITS = ("max_tokens", "max_completion_tokens")  # 16 for completions that have none, as the API says
 _MOST_CHOICES = 16
+_BESIDE_CONTENT = {"name", "tool_call_id", "reasoning_content"}  # of a message, for chat templates that show them
 
 
 class FieldRefused(InputError):
@@ -70,6 +72,16 @@ class Wish:
     stream: bool = False
     usage: bool = False  # also in a stream
     logprobs: bool = False
+
+    def seed(self, copy: int) -> dict[str, int]:
+        """The option with the seed of a copy, by which another engine goes on as the first one would have.
+
+        Several copies are a wish to draw, as greedy ones would be alike; one copy without a seed is drawn if it, or the
+        checkpoint, says so.
+        """
+        named = self.options.get("seed")
+        own = secrets.randbits(31) if named is None else named + copy
+        return {"seed" if self.copies > 1 or named is not None else "default_seed": own}
 
 
 def read_wish(table: Any, chat: bool) -> Wish:
@@ -122,7 +134,12 @@ def _message(message: Any) -> dict[str, Any]:
         content = "".join(str(part.get("text", "")) for part in content)
     if not isinstance(content, str):
         raise FieldRefused("the `content` of a message must be a text", "messages")
-    return {"role": message["role"], "content": content}
+    beside = {name: value for name, value in message.items() if name not in ("role", "content") and value}
+    if unknown := beside.keys() - _BESIDE_CONTENT:
+        raise FieldRefused(f"`{min(unknown)}` of a message is not supported", "messages")
+    if others := [name for name, value in beside.items() if not isinstance(value, str)]:
+        raise FieldRefused(f"the `{others[0]}` of a message must be a text, too", "messages")
+    return {**beside, "role": message["role"], "content": content}
 
 
 def read_prompts(value: Any, field: str = "prompt") -> tuple[Any, ...]:

@@ -32,6 +32,12 @@ def test_sampling_is_as_the_call_says_and_then_as_the_checkpoint_does(given: dic
     assert text_options(SAYS, 5, given).sampling == want
 
 
+def test_a_seed_for_where_a_text_is_drawn_is_no_wish_to_draw() -> None:
+    assert text_options(SAYS, 5, {"default_seed": 3}).sampling == Sampling(0.6, 50, seed=3)
+    assert text_options(SAYS, 5, {"default_seed": 3, "seed": 4}).sampling == Sampling(0.6, 50, seed=4)
+    assert text_options(FULL, 5, {"default_seed": 3}).sampling == Sampling()
+
+
 def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
     assert text_options(FULL, 5, {}) == TextOptions(59, stop=frozenset([END]))
     given = {"do_sample": False, "max_length": 8, "eos_token_id": [3, 4], "stop": "\n"}

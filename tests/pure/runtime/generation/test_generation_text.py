@@ -113,6 +113,40 @@ def test_a_special_token_among_the_stop_texts_ends_a_text_that_does_not_show_it(
     texts.close()
 
 
+def test_a_text_is_neither_cut_nor_padded_where_the_last_call_before_it_was_saved_was(
+    artifact: Path, tmp_path: Path
+) -> None:
+    """As tokenizers of finetuned checkpoints are: a save keeps what the call before it did."""
+    library = Library.from_file(str(artifact / TOKENIZER / "tokenizer.json"))
+    library.enable_truncation(4)
+    library.enable_padding(length=4)
+    (tmp_path / TOKENIZER).mkdir()
+    library.save(str(tmp_path / TOKENIZER / "tokenizer.json"))
+    for text in (TEXT, "t"):
+        assert Tokenizer(tmp_path).encode(text) == Tokenizer(artifact).encode(text)
+
+
+def test_a_file_that_is_no_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / TOKENIZER).mkdir()
+    (tmp_path / TOKENIZER / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match=r"tokenizer.json cannot be read as a tokenizer"):
+        Tokenizer(tmp_path).encode("a")
+
+
+def test_a_continuation_keeps_the_space_before_its_first_word(tmp_path: Path) -> None:
+    """Which words of some tokenizers show only behind others; an answer to a chat begins without."""
+    library = Library(models.WordLevel({"the": 0, "end": 1}, unk_token="the"))
+    library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    (tmp_path / TOKENIZER).mkdir()
+    library.save(str(tmp_path / TOKENIZER / "tokenizer.json"))
+    reader = PromptReader(Generation(page=4, vocabulary=2), tokenizer := Tokenizer(tmp_path))
+    prompt = reader.one("the " * 20)
+    assert prompt.goes_on
+    behind, answer = tokenizer.reader(before=prompt.ids), tokenizer.reader()
+    assert [behind.add(token, False)[0] for token in (1, 0)] == [" end", " the"]
+    assert [answer.add(token, False)[0] for token in (1, 0)] == ["end", " the"]
+
+
 @pytest.mark.slow
 def test_other_threads_run_while_a_long_text_is_read(artifact: Path) -> None:
     """Those that tell that the process lives."""

@@ -74,6 +74,17 @@ def embedded(openai: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     return of
 
 
+def test_padding_in_the_file_of_a_tokenizer_is_no_part_of_a_text(artifact: Path, embedded: Callable[..., Any]) -> None:
+    """Sentence transformers save it there; its states would be among the mean."""
+    path = artifact / "tokenizer" / "tokenizer.json"
+    wanted = embedded(artifact, ["a b", "a"])
+    words = Tokenizer.from_file(str(path))
+    words.enable_padding(length=8)
+    words.enable_truncation(8)
+    words.save(str(path))
+    assert embedded(artifact, ["a b", "a"]) == wanted
+
+
 def test_an_embedding_that_the_model_returns_is_taken_as_it_is() -> None:
     vector = Array("float32", (1, WIDTH), struct.pack("<2f", 3.0, 4.0))
     assert Embeddings(None)._vector({"sentence_embedding": vector}) == [3.0, 4.0]  # type: ignore[arg-type]

@@ -49,6 +49,49 @@ def test_the_smaller_limit_counts(fields: dict[str, Any], chat: bool, limit: int
     assert read_wish({**asked, **fields}, chat).options.get("max_new_tokens") == limit
 
 
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ({"tool_calls": [{"id": "1"}]}, "`tool_calls` of a message is not supported"),
+        ({"audio": {"id": "1"}, "zoom": 1}, "`audio` of a message is not supported"),
+        ({"name": ["poet"]}, "the `name` of a message must be a text, too"),
+    ],
+)
+def test_a_field_of_a_message_is_given_to_the_template_or_named(beside: dict[str, Any], message: str) -> None:
+    said = {"role": "tool", "content": "a", "name": "poet", "tool_call_id": "1", "tool_calls": None, "annotations": []}
+    [[read]] = read_wish({"messages": [said]}, chat=True).prompts
+    assert read == {"role": "tool", "content": "a", "name": "poet", "tool_call_id": "1"}
+    with pytest.raises(FieldRefused) as refused:
+        read_wish({"messages": [said | beside]}, chat=True)
+    assert (refused.value.param, message in str(refused.value)) == ("messages", True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "want"),
+    [
+        ({}, "default_seed"),
+        ({"seed": 5}, [5]),
+        ({"seed": 5, "n": 2}, [5, 6]),
+        ({"n": 2}, "seed"),
+    ],
+)
+def test_a_text_is_drawn_where_its_request_or_the_checkpoint_says_so(fields: dict[str, Any], want: Any) -> None:
+    """Another engine needs its seed, which alone would be a wish to draw; several copies are one, too."""
+    asked: list[dict[str, Any]] = []
+
+    async def ask() -> None:
+        texts = Texts(lambda engine, message: asked.append(message.fields["options"]), most=6)
+        TextAnswer(read_wish({"prompt": "a", **fields}, chat=False), texts, "model")
+        texts.opened()
+
+    asyncio.run(ask())
+    if isinstance(want, list):
+        assert [options["seed"] for options in asked] == want
+    else:
+        assert all(want in options and len({"seed", "default_seed"} & options.keys()) == 1 for options in asked)
+    assert len(asked) == fields.get("n", 1)
+
+
 def test_more_texts_than_may_be_in_progress_are_no_overload() -> None:
     async def ask(prompts: list[str]) -> TextAnswer:
         texts = Texts(lambda engine, message: None, most=6)
