@@ -23,7 +23,7 @@ def compiled_template(source: str) -> Any:
     class Generation(ext.Extension):
         """`{% generation %}` marks answers to train on, and changes no text."""
 
-        tags = {"generation"}
+        tags = {"generation"}  # noqa: RUF012 -- as jinja2 declares it
 
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno

@@ -79,12 +79,12 @@ OTHERS = {
     "codegen/picture/*": ["torch", "sympy", "graphviz"],
     "codegen/*": ["torch", "sympy"],
     "runtime/check/*": [],  # an artifact is checked where torch is not installed
-    "runtime/generation/text.py": ["torch", "safetensors", "tokenizers", "jinja2"],
+    "runtime/generation/text.py": ["tokenizers"],
+    "runtime/generation/chat_template.py": ["jinja2"],
     "runtime/serving/adapters/triton_texts.py": ["torch", "numpy", "triton_python_backend_utils"],  # in its stub
     "runtime/serving/adapters/triton.py": ["torch", "triton_python_backend_utils"],  # where that server runs it
     "runtime/serving/adapters/ray_serve.py": ["ray"],
     "runtime/serving/packages/flags.py": [],
-    "runtime/serving/embeddings.py": ["tokenizers"],
     "runtime/serving/front/spans.py": ["opentelemetry"],  # if it is installed
     "runtime/serving/*": ["torch", "safetensors", "starlette", "uvicorn", "prometheus_client"],
     "runtime/flags.py": [],
