@@ -1,6 +1,6 @@
 """The operators that a function of pointwise operators runs, recorded from a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 import torch
@@ -40,6 +40,16 @@ class FunctionSteps:
     shape: tuple[int, ...]
     stride: tuple[int, ...]
 
+    def with_rows(self, last, count):
+        """The same for more rows in the outermost dimension, from behind, which in these is of two."""
+
+        def longer(shape):
+            at = len(shape) - last
+            return (*shape[:at], count, *shape[at + 1 :]) if at >= 0 and shape[at] == 2 else shape
+
+        steps = tuple(replace(step, shape=longer(step.shape)) for step in self.steps)
+        return replace(self, steps=steps, shape=longer(self.shape))
+
 
 class NoKernel(Exception):
     """The reason why a function has no kernel for its arguments."""
@@ -66,6 +76,7 @@ POINTWISE = {
 }
 
 
+MOST_RUN = 1 << 22  # numbers of an argument of which all rows run to record what a function does
 BY_COLUMN = ("cat", "slice", "mean")  # operators for which the last dimension stays one of its own
 
 
@@ -73,7 +84,36 @@ def steps_of(function, tensors):
     """The formula of a function for arguments like `tensors`.  Raises NoKernel where it has none.
 
     By a run on these: one on the meta device has torch import its compiler first, for a second of the host's time.
+    Of large ones two rows run, as a run keeps all that it makes in memory.
     """
+    cut = _outermost(tensors)
+    if cut is not None:
+        last, count = cut
+        formula = _run(function, [t.narrow(-last, 0, 2) if _has(t, last) else t for t in tensors])
+        rows = formula.stride[-last] if len(formula.shape) >= last and formula.shape[-last] == 2 else 0
+        if all(rows >= stride for size, stride in zip(formula.shape, formula.stride, strict=True) if size > 1):
+            return formula.with_rows(last, count)
+    return _run(function, tensors)
+
+
+def _outermost(tensors):
+    """The dimension, from behind, of the rows that lie farthest apart, and their number; None if all run as well."""
+    largest = max(tensors, key=torch.numel)
+    if largest.numel() <= MOST_RUN:
+        return None
+    _, dim = max((stride, d) for d, stride in enumerate(largest.stride()) if largest.shape[d] > 1)
+    last, count = largest.dim() - dim, largest.shape[dim]
+    is_cut = last > 1 and count > 2 and all(t.shape[-last] == count for t in tensors if _has(t, last))
+    return (last, count) if is_cut else None
+
+
+def _has(tensor, last):
+    """Whether a tensor has more than one row in a dimension, from behind."""
+    return tensor.dim() >= last and tensor.shape[-last] > 1
+
+
+def _run(function, tensors):
+    """The formula of a function, by a run on `tensors`."""
     with torch.inference_mode(False), torch.no_grad():  # in inference mode, operators are not taken apart
         each = [_beside(t) for t in tensors]
         with _Recorder(each) as recorder:

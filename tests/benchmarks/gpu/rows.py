@@ -104,6 +104,7 @@ def of_other_sizes(pipe: Any) -> Measured:
 
     run_changing()
     measured["changing"] = BATCH * sum(LENGTHS) / statistics.median(seconds(run_changing) for _ in range(3))
+    pipe.prepare(batch=1, seq=llama.SEQ)
     run_small(ahead)
     measured["small"] = 4 * STREAM * llama.SEQ / seconds(lambda: run_small(4 * STREAM))
     return measured

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 import ir.fused.fused_kernel
+from ir.fused import recorded
 from ir.fused.background import Background
 from ir.fused.checked_bits import drawn_like, same_bits
 from ir.fused.kernel_source import kernel_for
@@ -53,6 +54,31 @@ def test_a_kernel_computes_what_its_function_does(name: str, layout: str, dtype:
         torch.testing.assert_close(a, b, equal_nan=True)
         if not name.startswith(ROUNDED):
             assert same_bits([a], [b])
+
+
+@pytest.mark.parametrize(("name", "layout", "dtype"), cases((torch.bfloat16,)))
+def test_of_large_arguments_two_rows_are_recorded(
+    monkeypatch: pytest.MonkeyPatch, name: str, layout: str, dtype: torch.dtype
+) -> None:
+    rows = list[int]()
+
+    def function(*given: Tensor) -> Any:
+        rows.append(given[0].numel())
+        return FUNCTIONS[name](*given)
+
+    given = tensors(name, layout, dtype)
+    monkeypatch.setattr(recorded, "MOST_RUN", 1)
+    formula = steps_of(function, given)
+    monkeypatch.undo()
+    assert formula == steps_of(function, given)
+    assert rows[0] < given[0].numel()
+
+
+def test_a_batch_whose_outermost_rows_are_those_of_columns_is_recorded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "MOST_RUN", 1)
+    for x, y in [(torch.ones(8, 4).T, torch.ones(4, 1)), (torch.ones(8, 4), torch.ones(8, 4).T.contiguous().T)]:
+        formula = steps_of(lambda x, y: x + y, [x, y])
+        assert (formula.shape, formula.stride) == (tuple((x + y).shape), (x + y).stride())
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 8, 40])
