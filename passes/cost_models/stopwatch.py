@@ -22,6 +22,7 @@ _EVICTING_HOST, _EVICTING_DEVICE = 64 << 20, 256 << 20  # bytes, more than cache
 _LARGE_WEIGHTS = 1 << 18  # bytes; smaller ones may stay in the cache from one batch to the next
 _LARGE_VALUES = 1 << 21  # bytes; results of smaller ones are written to freed memory that is still in the cache
 _HEATING = 1.0  # seconds of load until the clock of an accelerator is steady
+_LOAD = 1e-3  # seconds of load before each call; a lighter one leaves clocks above those within a stage
 _SMALL_CALLS = 41  # of the kernel that tells what events cost
 
 
@@ -82,9 +83,9 @@ class HostWatch:
 class DeviceWatch:
     """A stopwatch for an accelerator, which computes while the host goes on.
 
-    Matrix products keep it busy between the calls: an idle one would run at a higher clock, and would finish a
-    kernel before the host launches the next.  Two events around a call cost some time of their own, which kernels in
-    the middle of a model do not have.
+    Matrix products keep it busy from the first call to the last: an idle one would run at a higher clock, and would
+    finish a kernel before the host launches the next.  Two events around a call cost some time of their own, which
+    kernels in the middle of a model do not have.
     """
 
     device: torch.device
@@ -111,7 +112,9 @@ class DeviceWatch:
         call()
         torch.accelerator.synchronize(self.device)
         host = min(self._host(call) for _ in range(3))
-        device = median(self._device(call, host, operands) for _ in range(_TRIALS))
+        trials = [self._between_events(call, host, operands) for _ in range(_TRIALS)]
+        trials[-1][1].synchronize()
+        device = median(begin.elapsed_time(end) / 1000 for begin, end in trials)
         return Time(max(device - self.events, 0.0), host)
 
     def seconds_of_events(self) -> float:
@@ -131,17 +134,18 @@ class DeviceWatch:
             call()
         return (perf_counter() - start) / calls
 
-    def _device(self, call: Callable[[], Any], host: float, operands: Operands) -> float:
-        """Seconds between two events, behind a load that lasts until the host has launched all of the call."""
-        for _ in range(ceil((2 * host + 5e-4) / self.load_seconds)):
+    def _between_events(
+        self, call: Callable[[], Any], host: float, operands: Operands
+    ) -> tuple[torch.Event, torch.Event]:
+        """Two events around a call, behind a load that lasts until the host has launched all of it."""
+        for _ in range(ceil((2 * host + _LOAD) / self.load_seconds)):
             self.load()
         operands.settle(self.evicting)
         begin, end = (torch.Event(self.device, enable_timing=True) for _ in range(2))
         begin.record()
         call()
         end.record()
-        end.synchronize()
-        return begin.elapsed_time(end) / 1000
+        return begin, end
 
 
 @contextmanager
