@@ -112,9 +112,7 @@ class DeviceWatch:
         call()
         torch.accelerator.synchronize(self.device)
         host = min(self._host(call) for _ in range(3))
-        trials = [self._between_events(call, host, operands) for _ in range(_TRIALS)]
-        trials[-1][1].synchronize()
-        device = median(begin.elapsed_time(end) / 1000 for begin, end in trials)
+        device = median(self._trials(call, host, operands))
         return Time(max(device - self.events, 0.0), host)
 
     def seconds_of_events(self) -> float:
@@ -134,18 +132,20 @@ class DeviceWatch:
             call()
         return (perf_counter() - start) / calls
 
-    def _between_events(
-        self, call: Callable[[], Any], host: float, operands: Operands
-    ) -> tuple[torch.Event, torch.Event]:
-        """Two events around a call, behind a load that lasts until the host has launched all of it."""
-        for _ in range(ceil((2 * host + _LOAD) / self.load_seconds)):
-            self.load()
-        operands.settle(self.evicting)
-        begin, end = (torch.Event(self.device, enable_timing=True) for _ in range(2))
-        begin.record()
-        call()
-        end.record()
-        return begin, end
+    def _trials(self, call: Callable[[], Any], host: float, operands: Operands) -> list[float]:
+        """Seconds between two events, behind a load that lasts until the host has launched all of the call."""
+        trials = list[tuple[torch.Event, torch.Event]]()
+        for _ in range(_TRIALS):
+            for _ in range(ceil((2 * host + _LOAD) / self.load_seconds)):
+                self.load()
+            operands.settle(self.evicting)
+            begin, end = (torch.Event(self.device, enable_timing=True) for _ in range(2))
+            begin.record()
+            call()
+            end.record()
+            trials.append((begin, end))
+        torch.accelerator.synchronize(self.device)
+        return [begin.elapsed_time(end) / 1000 for begin, end in trials]
 
 
 @contextmanager

@@ -156,9 +156,9 @@ def test_a_stopwatch_runs_a_call_some_times_and_takes_the_median() -> None:
 class KernelsOfTwoSeconds(DeviceWatch):
     """A stopwatch whose device takes two seconds for a kernel, and three for the events around a call."""
 
-    def _device(self, call: Callable[[], Any], host: float, operands: Operands) -> float:
+    def _trials(self, call: Callable[[], Any], host: float, operands: Operands) -> list[float]:
         kernels = call()
-        return 3.0 + 2.0 * (len(kernels) if isinstance(kernels, list) else 1)
+        return [3.0 + 2.0 * (len(kernels) if isinstance(kernels, list) else 1)]
 
 
 def test_what_events_take_is_no_part_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
