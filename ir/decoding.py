@@ -25,6 +25,8 @@ class MediaPlaces:
     and columns are a place, `count` is that of the example alone, and positions follow from the grids: the last three
     rows are frame, row and column of a place, from the end of what is before the image on, and an image takes as many
     positions as its longer side has places.  The `indices` rows before these are indices.
+
+    Where `each` is not 0, there may be any number of images, of so many places each; `count` is that of the example.
     """
 
     token: int
@@ -34,6 +36,7 @@ class MediaPlaces:
     grids: str = ""
     merge: int = 0
     indices: int = 0
+    each: int = 0
 
 
 @dataclass(frozen=True)

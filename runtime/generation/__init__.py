@@ -9,7 +9,7 @@ In the order in which a prompt meets them:
     text          texts as ids, and back
     chat_template chats as texts
     media         images and sounds that stand before a text
-    media_grids   images of any grids among these
+    media_images  images of any grids among these
     prompts       prompts and the options of a call, checked
     generate      `Pipeline.generate`: prompts -> what `model.generate` returns, or a stream of steps
     continuation  the continuation of one prompt, as it comes

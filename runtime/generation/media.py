@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from runtime.call.input_type import InputType
 from runtime.call.inputs import Inputs
 from runtime.call.trees.tree_nodes import fixed_values
 from runtime.errors import InputError
-from runtime.generation.media_grids import grid_positions, parts_by_images
+from runtime.generation.media_images import grid_positions, parts_by_images, parts_by_number
 from runtime.manifest.manifest import Manifest, MediaPlaces, ProgramEntry
 
 _PREFIX = "media_"  # of the names of inputs in the manifest
@@ -43,6 +43,8 @@ class MediaProgram:
         positions = types.pop(_POSITIONS, None)
         known = dict(pair for name, node in Inputs.parse(entry).arguments.items() for pair in fixed_values(node, name))
         fixed = {n.removeprefix(_FIXED_PREFIX): v.tensor for n, v in known.items() if n.startswith(_FIXED_PREFIX)}
+        if places is not None and all(isinstance(kind.dims[0], int) for kind in types.values()):
+            places = replace(places, each=0)  # the number of images could not be any
         return cls({n.removeprefix(_PREFIX): kind for n, kind in types.items()}, places, fixed, positions)
 
     @property
@@ -55,18 +57,19 @@ class MediaProgram:
 
     def parts(
         self, given: Mapping[str, Tensor], prompts: Sequence[Sequence[int]], mask: Tensor | None
-    ) -> list[dict[str, Tensor]]:
-        """Those of each text, see `part`; where grids say how many patches each image has, as many as its ids ask for.
+    ) -> list[dict[str, Tensor] | None]:
+        """Those of each text, see `part`; where it has any number of images, as many as its ids ask for, None for none.
 
         Raises InputError.
         """
         rows = len(prompts)
-        if self.places is None or not self.places.grids:
+        if self.places is None or not (self.places.grids or self.places.each):
             return [self.part(given, row, rows, mask) for row in range(rows)]
         counted = {n for n, t in self.types.items() if not isinstance(t.dims[0], int)} - {self.places.grids}
-        own = parts_by_images(self.places, given, sorted(counted), prompts)
+        parts = parts_by_images if self.places.grids else parts_by_number
+        own = parts(self.places, given, sorted(counted), prompts)
         others = {name: t for name, t in given.items() if name not in counted and name != self.places.grids}
-        return [{**self.part(others, row, rows, mask), **part} for row, part in enumerate(own)]
+        return [{**self.part(others, row, rows, mask), **part} if part else None for row, part in enumerate(own)]
 
     def part(self, given: Mapping[str, Tensor], row: int, rows: int, mask: Tensor | None) -> dict[str, Tensor]:
         """Those of one text of several, as many entries as of the others, without the padding that `mask` tells."""
@@ -92,6 +95,8 @@ class MediaProgram:
             found = grid_positions(self.places, ids, given[self.places.grids])
             made[_POSITIONS] = found
             return TextMedia(made, int(found[-1, 0, -1]) - len(ids) + 1)
+        if self.places.each:
+            return TextMedia(made)
         if (count := ids.count(self.places.token)) != self.places.count:
             raise InputError(
                 f"a prompt has {count} tokens {self.places.token}, in whose places media stand; this artifact takes "
@@ -151,18 +156,21 @@ class MediaInputs:
 
     def of_rows(
         self, given: Mapping[str, Tensor], ids: Sequence[Sequence[int]], mask: Tensor | None
-    ) -> list[TextMedia]:
+    ) -> list[TextMedia | None]:
         """The media of each text, of which the prompts have these `ids`, `mask` [batch, seq] tells without padding.
 
-        Each has as many entries as the others, or those of its images.  Raises InputError.
+        Each has as many entries as the others, or those of its images, None where it has none.  Raises InputError.
         """
         if not given:
             return []
         parts = [program.parts(given, ids, mask) for program in self.programs]
         return [self._row([part[i] for part in parts], row) for i, row in enumerate(ids)]
 
-    def _row(self, parts: Sequence[Mapping[str, Tensor]], ids: Sequence[int]) -> TextMedia:
+    def _row(self, given: Sequence[Mapping[str, Tensor] | None], ids: Sequence[int]) -> TextMedia | None:
         """The media of a text, by what each program would take of it."""
+        parts = [part for part in given if part is not None]
+        if not parts:
+            return None
         for program, part in zip(self.programs, parts, strict=True):
             if program.fits(part):
                 return program.text(part, ids)

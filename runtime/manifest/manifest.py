@@ -271,6 +271,7 @@ class MediaPlaces:
     grids: str = ""  # the input that says frames, rows and columns of patches of each image, which may be any
     merge: int = 0  # rows and columns of patches of a place
     indices: int = 0  # rows of positions that are indices, before those of frames, rows and columns
+    each: int = 0  # places of an image, of which there may be any number; 0: as many as `count` says, or the grids
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,11 @@ from ir.sources.decoder.places import (
     prompt_of_grids,
     unchanged,
 )
-from ir.sources.examples.example_inputs import make_example
-from ir.sources.examples.image_tokens import image_token_id
+from ir.sources.examples.example_inputs import make_example, most_positions
+from ir.sources.examples.image_tokens import image_token_id, places_of_any_number
 from ir.sources.source import Source
 
+PIXELS = "pixel_values"
 TEXT = ("input_ids", "attention_mask", "position_ids")  # inputs of a text alone
 _FEW = 64  # numbers of an input that are taken for a description, such as a grid, and not for data
 
@@ -43,12 +44,15 @@ class Media:
     name: str = "media"  # of the program that reads them
     positions: Tensor | None = None  # int64[rows, 1, seq] or int64[1, seq]; None where they are indices
     merge: int = 0  # rows and columns of patches of a place, where grids of images may be any; 0: no input is such
+    each: int = 0  # places of an image, of which there may be any number; 0: as many as here
 
     @property
     def places(self) -> MediaPlaces | None:
         """The places of images in the prompt."""
         if self.place is None:
             return None
+        if self.each:
+            return MediaPlaces(self.place, int((self.ids == self.place).sum()), each=self.each)
         if self.merge and self.positions is not None:
             indices = self.positions.shape[0] - 3
             return MediaPlaces(self.place, int((self.ids == self.place).sum()), (), (), GRIDS, self.merge, indices)
@@ -67,8 +71,8 @@ class Media:
 
     @property
     def packed(self) -> tuple[str, ...]:
-        """The inputs with a row for each image, or for each patch, where grids of images may be any."""
-        return tuple(n for n in self.inputs if self.merge and not self.is_of_tokens(n))
+        """The inputs with a row for each image, or for each patch, where images may be any."""
+        return tuple(n for n in self.inputs if (self.merge or self.each) and not self.is_of_tokens(n))
 
     def is_of_tokens(self, name: str) -> bool:
         """Whether an input has a value for each token, `[1, seq]`."""
@@ -94,7 +98,7 @@ def media_of(source: Source) -> tuple[tuple[Media, ...], str]:
             given = given or dict(make_example(source.model, source.model.config, Path(), padding=False).inputs)
             media = _of_call(source.model, given, "media" if not source.variants else f"media_{call.name}")
             if media is not None and not source.variants and GRIDS not in source.fix:
-                media = _of_any_grids(source.model, media)
+                media = _of_any_number(source.model, _of_any_grids(source.model, media))
         except SourceError as e:
             return (), str(e)
         found += [media] if media is not None else []
@@ -136,6 +140,33 @@ def _of_any_grids(model: Any, media: Media) -> Media:
         if places is None or positions is None or not follows_from_grids(places, ids, inputs[GRIDS], positions):
             return media
     return found
+
+
+def _of_any_number(model: Any, media: Media) -> Media:
+    """The media with two images or more, of which there may be any number, where the model's code takes so many.
+
+    Positions are indices then, and nothing but pixels says what the images are.
+    """
+    beside = [name for name in media.inputs if not media.is_of_tokens(name)]
+    if media.place is None or media.positions is not None or beside != [PIXELS]:
+        return media
+    several = media if len(media.inputs[PIXELS]) > 1 else _twice(media)
+    count, pixels = int((several.ids == media.place).sum()), several.inputs[PIXELS]
+    if several.ids.shape[1] > most_positions(model, model.config):
+        return media
+    each = places_of_any_number(model, pixels, media.place)
+    if not each or each * len(pixels) != count or positions_of_prompt(model, several.ids, several.inputs) is not None:
+        return media
+    return replace(several, each=each)
+
+
+def _twice(media: Media) -> Media:
+    """The media with another image, which stands before it."""
+    places = (media.ids[0] == media.place).nonzero()
+    last = int(places.max()) + 1 if len(places) else 0
+    images = {PIXELS: torch.cat([media.inputs[PIXELS].flip(-1), media.inputs[PIXELS]])}
+    of_tokens = {n: torch.cat([t[:, :last], t], 1) for n, t in media.inputs.items() if media.is_of_tokens(n)}
+    return replace(media, ids=torch.cat([media.ids[:, :last], media.ids], 1), inputs=of_tokens | images)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,12 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch._dispatch.python import enable_python_dispatcher
+from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 from torch.utils._pytree import tree_leaves
 
 from ir.capture.export.meta_weights import without_memory
+from ir.capture.sizes.iterated import iterated_as_one
 
 
 def image_token_id(config: Any) -> int | None:
@@ -40,6 +43,24 @@ def rows_of_images(model: Any, inputs: Mapping[str, torch.Tensor]) -> list[int]:
         found = model.get_image_features(**inputs)
     features = tree_leaves(getattr(found, "pooler_output", found))
     return [f.numel() // f.shape[-1] for f in features if isinstance(f, torch.Tensor) and f.dim() > 1]
+
+
+def places_of_any_number(model: Any, pixels: torch.Tensor, token: int) -> int:
+    """The number of places of `token` that each of any number of images takes; 0 where a model's code fixes a number.
+
+    `pixels`: `[images, …]`, of two or more.
+    """
+    dims = [DimDynamic.DYNAMIC, *[DimDynamic.STATIC] * (pixels.dim() - 1)]
+    try:
+        with without_memory(model) as mode, iterated_as_one(lambda size: None), mode, enable_python_dispatcher():
+            images = mode.from_tensor(pixels, symbolic_context=StatelessSymbolicContext(dynamic_sizes=dims))
+            count = _placed(model, images, token)
+    except Exception:  # whatever the model's own code raises, and torch for it
+        return 0
+    if not isinstance(count, torch.SymInt) or len(symbols := count.node.expr.free_symbols) != 1:
+        return 0
+    each = {count.node.expr.subs(dict.fromkeys(symbols, n)) / n for n in (1, 2, 3, 7)}
+    return int(each.pop()) if len(each) == 1 else 0
 
 
 class _PlacedError(Exception):

@@ -88,3 +88,32 @@ def test_images_of_any_grids_stand_before_texts_that_are_continued(shell: Shell)
             wanted: Any = model.generate(**{**call, "max_new_tokens": 6, "do_sample": False})
             ids = call.pop("input_ids")
             assert torch.equal(pipe.generate(ids, **{**call, "max_new_tokens": 6}), wanted)
+
+
+def llava(shell: Shell) -> Any:
+    """A LLaVA whose images take four places each, and its folder."""
+    body: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    body["num_attention_heads"] = 2
+    eye = {"model_type": "clip_vision_model", **body, "image_size": 16, "patch_size": 8}
+    words = {"model_type": "llama", **body, "vocab_size": 32, "max_position_embeddings": 256}
+    config = t.LlavaConfig(vision_config=eye, text_config=words, image_token_index=IMAGE)
+    model = t.LlavaForConditionalGeneration(config).eval()
+    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
+    model.save_pretrained(shell.folder / "llava")
+    return model
+
+
+def test_any_number_of_images_stands_before_texts_that_are_continued(shell: Shell) -> None:
+    model = llava(shell)
+    ended = shell.run("llava -o out --stages 2 --generate --draw stages --time-limit 1 --size-limit 0")
+    assert ended.status == 0, ended.err
+    places = [IMAGE] * 4
+    texts = [[9, *places, 10, *places, 11, *places, 12], [9, 10, 11], [9, *places, 8]]
+    ids = torch.tensor([[0] * (max(map(len, texts)) - len(text)) + text for text in texts])
+    call = {"attention_mask": (ids > 0).long(), "pixel_values": torch.randn(4, 3, 16, 16), "max_new_tokens": 6}
+    given: Any = {**call, "do_sample": False}
+    wanted = model.generate(ids, **given)
+    with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:
+        assert torch.equal(pipe.generate(ids, **call), wanted)
+        with pytest.raises(InputError, match="the prompts have places of 4 images, and `pixel_values` has 3"):
+            pipe.generate(ids, **{**call, "pixel_values": call["pixel_values"][1:]})

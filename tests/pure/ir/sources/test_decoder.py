@@ -23,7 +23,7 @@ from ir.sources.decoder.made import step_of
 from ir.sources.decoder.places import positions_of_prompt
 from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Variant
-from runtime.generation.media_grids import grid_positions
+from runtime.generation.media_images import grid_positions
 from runtime.manifest.manifest import MediaPlaces as RunPlaces
 
 VOCABULARY = 64
@@ -193,9 +193,17 @@ class TestMedia:
         main, media = found.calls
         assert (main.name, media.name, media.optional) == ("main", "media", True)
         assert media.kwargs.keys() - main.kwargs.keys() == {"pixel_values"}
-        assert media.kwargs["input_ids"].tolist() == self.given()["input_ids"].tolist()
-        assert found.decoding.media == {"media": MediaPlaces(3, 4)}
+        assert media.kwargs["input_ids"].tolist() == [[9, 3, 3, 3, 3, 9, 3, 3, 3, 3, 8]]
+        assert found.decoding.media == {"media": MediaPlaces(3, 8, each=4)}
+        assert isinstance(media.dynamic_shapes, dict)
+        assert media.dynamic_shapes["media"]["pixel_values"].keys() == {0}  # any number of images
         assert not [note for note in found.notes if "texts alone" in note]
+
+    def test_are_as_many_as_in_the_example_where_a_model_fixes_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ir.sources.decoder.media.places_of_any_number", lambda *_: 0)
+        found = step_of(replace(source(self.llava()), kwargs=self.given()), max_length=40)
+        assert found.decoding.media == {"media": MediaPlaces(3, 4)}
+        assert found.calls[1].kwargs["input_ids"].tolist() == self.given()["input_ids"].tolist()
 
     def test_that_would_have_other_logits_are_left_out_with_a_note(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def blind(self: CachedStep, *given: Any) -> Tensor:

@@ -32,7 +32,7 @@ TAKES = ("input_ids", "lengths", "counts", "table")
 
 
 @pytest.fixture
-def media() -> MediaInputs:
+def media() -> Any:
     types = {"pixels": InputType.parse(PIXELS, ()), "kinds": InputType.parse(KINDS, ["seq"])}
     program = MediaProgram(types, MediaPlaces(PLACE, 2))
     return MediaInputs((program,), (*TAKES, "media_pixels", "media_kinds"))
@@ -44,7 +44,7 @@ TALL = MediaPlaces(PLACE, 2, ((0, 0, 0, 0), (0, -1, 0, 0)), (0, 2))
 
 
 @pytest.fixture
-def grids() -> MediaInputs:
+def grids() -> Any:
     """Two programs, for images of 2 x 2 and of 2 x 1 places."""
     made = (
         MediaProgram(
@@ -65,7 +65,7 @@ def test_positions_follow_the_places_of_an_image() -> None:
         media_positions(SQUARE, [9, PLACE, 9, PLACE, PLACE, PLACE])
 
 
-def test_numbers_choose_the_program_of_a_text_and_its_positions_go_on_behind_it(grids: MediaInputs) -> None:
+def test_numbers_choose_the_program_of_a_text_and_its_positions_go_on_behind_it(grids: Any) -> None:
     ids = [9, PLACE, PLACE, PLACE, PLACE, 9]
     [found] = grids.of_rows({"pixels": torch.zeros(4, 3), "grid": torch.tensor([[2, 2]])}, [ids], None)
     assert found.given["media_position_ids"].tolist() == [[[0, 1, 1, 2, 2, 3]], [[0, 1, 2, 1, 2, 3]]]
@@ -81,7 +81,7 @@ def given(rows: int = 1, seq: int = 4) -> dict[str, Tensor]:
     return {"pixels": torch.arange(rows * 6.0).reshape(rows, 3, 2), "kinds": torch.ones(rows, seq, dtype=torch.int64)}
 
 
-def test_each_text_has_its_part_without_padding(media: MediaInputs) -> None:
+def test_each_text_has_its_part_without_padding(media: Any) -> None:
     mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])
     first, second = media.of_rows(given(2), [[PLACE, PLACE, 9], [9, PLACE, PLACE, 9]], mask)
     assert torch.equal(second.given["media_pixels"], given(2)["pixels"][1:])
@@ -97,14 +97,12 @@ def test_each_text_has_its_part_without_padding(media: MediaInputs) -> None:
         ({}, [9, PLACE, 9, 9], "a prompt has 1 tokens 5, in whose places media stand; this artifact takes 2"),
     ],
 )
-def test_media_that_do_not_fit_the_prompt(
-    media: MediaInputs, change: dict[str, Tensor], ids: list[int], says: str
-) -> None:
+def test_media_that_do_not_fit_the_prompt(media: Any, change: dict[str, Tensor], ids: list[int], says: str) -> None:
     with pytest.raises(InputError, match=says):
         media.of_rows({**given(), **change}, [ids], None)
 
 
-def test_media_that_an_artifact_does_not_take(media: MediaInputs) -> None:
+def test_media_that_an_artifact_does_not_take(media: Any) -> None:
     assert media.named({**given(), "max_new_tokens": 3}).keys() == {"pixels", "kinds"}
     with pytest.raises(InputError, match="this artifact takes no sound: beside ids it takes pixels, kinds"):
         media.named({"sound": torch.zeros(1)})
@@ -115,7 +113,7 @@ def test_media_that_an_artifact_does_not_take(media: MediaInputs) -> None:
 
 
 @pytest.mark.parametrize("pads", [False, True])
-def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: MediaInputs, pads: bool) -> None:
+def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: Any, pads: bool) -> None:
     seen: list[Mapping[str, Tensor]] = []
 
     def submit(batch: Mapping[str, Tensor], ready: Sequence[Any]) -> Future[StepOutputs]:
@@ -140,7 +138,7 @@ def test_a_prompt_with_media_is_a_batch_of_its_own_and_shares_no_pages(media: Me
 
 
 def test_a_text_that_gave_its_pages_up_is_computed_again_with_its_media_before_the_prompt_alone(
-    media: MediaInputs,
+    media: Any,
 ) -> None:
     """What it wrote follows in chunks, ids in whose places media stand among it."""
     seen: list[int] = []

@@ -13,6 +13,7 @@ import transformers as t
 from ir.errors import SourceError
 from ir.sources.checkpoint_folder import _example_for
 from ir.sources.examples.example_inputs import make_example
+from ir.sources.examples.image_tokens import places_of_any_number
 
 BODY = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 EYE: dict[str, Any] = {**BODY, "image_size": 16, "patch_size": 8}
@@ -61,6 +62,14 @@ def test_images_whose_rows_are_computed_behind_the_tower_have_their_places() -> 
     example = make_example(model, model.config, Path())
     assert (example.inputs["input_ids"] == 3).sum(dim=1).tolist() == [4, 4, 4, 4]
     assert example.dynamic["pixel_values"] == {0: "images"}
+
+
+def test_the_places_of_any_number_of_images_are_known_where_no_code_fixes_it() -> None:
+    model = t.LlavaForConditionalGeneration(t.LlavaConfig(**LLAVA, image_token_index=3))
+    assert places_of_any_number(model, torch.randn(2, 3, 16, 16), 3) == 4
+    eye = {"model_type": "pixtral", **EYE, "head_dim": 16}
+    whole = t.LlavaConfig(**{**LLAVA, "vision_config": eye}, image_token_index=3, vision_feature_layer=-1)
+    assert places_of_any_number(t.LlavaForConditionalGeneration(whole), torch.randn(2, 3, 16, 16), 3) == 0
 
 
 TILES = [[16, 32], [32, 16], [32, 32]]

@@ -1,4 +1,4 @@
-"""Images of any grids before a text: the places that each takes in a prompt, and the positions of tokens around it."""
+"""Images of any grids or number before a text: the places of each in a prompt, and the positions of tokens."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def parts_by_images(
 ) -> Iterator[dict[str, Tensor]]:
     """The grids of each prompt, and its rows of the inputs `patches`, which have one for each patch.
 
-    The last prompt has all that are left.  Raises InputError for grids of other patches than there are.
+    The last prompt has all that are left; one without places has nothing.  Raises InputError for grids of other
+    patches than there are.
     """
     grid, image, patch = given[places.grids], 0, 0
     sides = _sides(places, grid)
@@ -68,4 +69,27 @@ def parts_by_images(
         while image < len(sides) and (left > 0 or number == len(prompts)):
             left, patch = left - prod(sides[image]), patch + int(grid[image].prod())
             image += 1
-        yield {places.grids: grid[first:image], **{name: given[name][start:patch] for name in patches}}
+        nothing = first == image and places.token not in ids
+        rows = {places.grids: grid[first:image], **{name: given[name][start:patch] for name in patches}}
+        yield {} if nothing else rows
+
+
+def parts_by_number(
+    places: MediaPlaces, given: Mapping[str, Tensor], images: Sequence[str], prompts: Sequence[Sequence[int]]
+) -> Iterator[dict[str, Tensor]]:
+    """Of each prompt its rows of the inputs `images`, which have one for each image; nothing of one without places.
+
+    Raises InputError for other images than there are places of.
+    """
+    counts, first = [ids.count(places.token) for ids in prompts], 0
+    for count in counts:
+        if count % places.each:
+            raise InputError(f"a prompt has {count} tokens {places.token}, of which each image takes {places.each}")
+    for name in images:
+        if len(given[name]) * places.each != sum(counts):
+            there = sum(counts) // places.each
+            raise InputError(f"the prompts have places of {there} images, and `{name}` has {len(given[name])}")
+    for count in counts:
+        last = first + count // places.each
+        yield {name: given[name][first:last] for name in images} if count else {}
+        first = last

@@ -1,8 +1,9 @@
-"""Images of any grids before texts: their places, and the positions of what stands around them."""
+"""Images of any grids or number before texts: their places, and the positions of what stands around them."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ import torch
 from runtime.call.input_type import InputType
 from runtime.errors import InputError
 from runtime.generation.media import MediaInputs, MediaProgram
-from runtime.generation.media_grids import grid_positions
-from runtime.manifest.manifest import MediaPlaces
+from runtime.generation.media_images import grid_positions
+from runtime.manifest.manifest import CallSignature, MediaPlaces, Parameter, ProgramEntry, Symbol
 from runtime.manifest.manifest import Tensor as ManifestTensor
 
 PLACE = 5
@@ -49,7 +50,7 @@ def test_each_text_has_the_patches_of_its_images() -> None:
     tensors = (ManifestTensor(name, dtype, tuple(shape)) for name, (dtype, *shape) in kinds.items())
     types = {tensor.name: InputType.parse(tensor, symbols) for tensor in tensors}
     positions = InputType.parse(ManifestTensor("media_position_ids", "int64", (4, 1, "seq")), symbols)
-    media = MediaInputs((MediaProgram(types, PLACES, {}, positions),))
+    media: Any = MediaInputs((MediaProgram(types, PLACES, {}, positions),))
     pixels, mask = torch.arange(40.0).view(20, 2), torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])
     given = {"pixels": pixels, "grid": torch.tensor([[1, 2, 4], [1, 2, 2], [1, 2, 4]]), "kinds": mask + 1}
     first, second = media.of_rows(given, [[PLACE, PLACE, 9], [PLACE, 9, PLACE, PLACE]], mask)
@@ -62,3 +63,43 @@ def test_each_text_has_the_patches_of_its_images() -> None:
         media.of_rows({**given, "pixels": pixels[4:]}, [[PLACE, PLACE, 9], [PLACE, 9, PLACE, PLACE]], mask)
     with pytest.raises(InputError, match="for fewer images than `grid` describes"):
         media.of_rows(given, [[PLACE, PLACE, 9], [PLACE, 9, 9, 9]], mask)
+    given["grid"], given["pixels"] = given["grid"][:1], pixels[:8]
+    alone, first = media.of_rows(given, [[9, 9, 9], [9, 9, PLACE, PLACE]], mask)
+    assert alone is None
+    assert first.given["media_pixels"].shape == (8, 2)
+
+
+def of_any_number(first: int | str) -> Any:
+    kinds = {"pixels": ("float32", first, 2), "kinds": ("int64", 1, "seq")}
+    tensors = (ManifestTensor(f"media_{name}", dtype, tuple(shape)) for name, (dtype, *shape) in kinds.items())
+    taken = tuple(Parameter(f"media_{name}", "POSITIONAL_OR_KEYWORD") for name in kinds)
+    signature = CallSignature(taken, {"dict": [[p.name, {"slot": i}] for i, p in enumerate(taken)]}, {"slot": 0})
+    entry = ProgramEntry("media", tuple(tensors), (), SYMBOLS, (), signature, ())
+    return MediaInputs((MediaProgram.of(entry, MediaPlaces(PLACE, 4, each=2)),))
+
+
+SYMBOLS = {"images": Symbol(1, None, 2), "seq": Symbol(2, None, 8)}
+
+
+def test_each_text_has_as_many_images_as_it_has_places_of() -> None:
+    media, pixels = of_any_number("images"), torch.arange(6.0).view(3, 2)
+    ids = [[PLACE, PLACE, 9, 9, 9], [9, 9, 9, 9, 9], [PLACE, PLACE, 9, PLACE, PLACE]]
+    given = {"pixels": pixels, "kinds": (torch.tensor(ids) == PLACE).long()}
+    one, none, two = media.of_rows(given, ids, None)
+    assert none is None
+    assert torch.equal(one.given["media_pixels"], pixels[:1])
+    assert torch.equal(two.given["media_pixels"], pixels[1:])
+    assert two.given["media_kinds"].tolist() == [[1, 1, 0, 1, 1]]
+    with pytest.raises(InputError, match="the prompts have places of 3 images, and `pixels` has 2"):
+        media.of_rows({**given, "pixels": pixels[1:]}, ids, None)
+    with pytest.raises(InputError, match="a prompt has 3 tokens 5, of which each image takes 2"):
+        media.of_rows(given, [ids[0], [PLACE] * 3 + [9, 9], ids[2]], None)
+
+
+def test_a_number_of_images_that_is_fixed_is_that_of_each_text() -> None:
+    media = of_any_number(2)
+    given = {"pixels": torch.zeros(2, 2), "kinds": torch.ones(1, 4).long()}
+    [found] = media.of_rows(given, [[PLACE] * 4], None)
+    assert found.given["media_pixels"].shape == (2, 2)
+    with pytest.raises(InputError, match="a prompt has 2 tokens 5, in whose places media stand; this artifact takes 4"):
+        media.of_rows(given, [[PLACE, PLACE, 9, 9]], None)
