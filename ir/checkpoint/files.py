@@ -13,8 +13,9 @@ import torch
 
 from ir.checkpoint.formats.foreign import is_safetensors, require_own
 from ir.checkpoint.formats.json_text import parsed_json
+from ir.checkpoint.formats.ranks import rank_files, read_ranks
 from ir.checkpoint.formats.recognized import other_names
-from ir.checkpoint.formats.sharded import rank_files, read_distributed, read_ranks
+from ir.checkpoint.formats.sharded import read_distributed
 from ir.checkpoint.layouts import weights_in
 from ir.checkpoint.tensors import Piece, Spread, Stored, contiguous
 from ir.errors import SourceError, in_one_line

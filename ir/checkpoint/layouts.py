@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ir.checkpoint.formats.foreign import library_of, require_own
 from ir.checkpoint.formats.gguf.file import SUFFIX
+from ir.checkpoint.formats.ranks import is_of_one_job
 from ir.checkpoint.formats.recognized import other_folder
 from ir.checkpoint.formats.sharded import METADATA
 from ir.errors import SourceError
@@ -130,7 +131,7 @@ def _only_file(folder: Path, names: list[str]) -> Path:
     if len(files) != 1 and (known := other_folder(folder, files)):
         raise SourceError(f"{folder} {known}")
     shard = next((f for f in files if _SHARD.search(f.stem)), None)
-    if (len(files) == 1 and shard is None) or (files and all("rank" in f.stem for f in files)):
+    if (len(files) == 1 and shard is None) or is_of_one_job(files):
         return files[0]
     _refuse_files(folder, files, shard)
     _refuse_elsewhere(folder)

@@ -169,7 +169,7 @@ def pieces_of_one(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor
     return found
 
 
-def ranks(shard: int) -> Callable[[Path], str]:
+def ranks(shard: int, named: str = "model_rank_{}.pt") -> Callable[[Path], str]:
     """A file of each of two ranks, with its parts of tensors that a dimension of is divided."""
 
     def write(folder: Path) -> str:
@@ -180,9 +180,11 @@ def ranks(shard: int) -> Callable[[Path], str]:
                 dim = min(shard, tensor.dim() - 1)
                 part = tensor.chunk(2, dim)[rank].clone()
                 parts[name] = DTensor.from_local(part, mesh, [Shard(dim)], run_check=False)
-            torch.save({"model": parts}, folder / f"model_rank_{rank}.pt")
+            file = folder / named.format(rank)
+            file.parent.mkdir(exist_ok=True)
+            torch.save({"model": parts}, file)
             dist.destroy_process_group()
-        return "model_rank_0.pt"
+        return named.format(0)
 
     return write
 
@@ -358,6 +360,8 @@ TRAINED: dict[str, Kind] = {
     ),
     "a file of rank 0 and 1, rows divided": trained(ranks(0)),
     "a file of rank 0 and 1, columns divided": trained(ranks(1)),
+    "a file of rank 0 and 1, as step100-0.pt and step100-1.pt": trained(ranks(0, "step100-{}.pt")),
+    "a file of rank 0 and 1, in folders of their own": trained(ranks(0, "{}/model.pt")),
     "files of ranks, FSDP over tensor parallelism": trained(ranks_of_two_kinds),
     "shards with an index": trained(sharded_files),
     "the root of a run, a folder of torch.distributed.checkpoint a step": trained(steps, refused=True),

@@ -30,7 +30,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from ir.checkpoint.checkpoint import Checkpoint
 from ir.checkpoint.formats.pickled import read_pickled
-from ir.checkpoint.formats.sharded import rank_files
+from ir.checkpoint.formats.ranks import rank_files
 from ir.errors import SourceError
 from ir.sources.folders import model_folder
 from tests.support.weights.stored_layer import WEIGHTS, assert_read
@@ -163,8 +163,37 @@ def test_files_of_ranks_are_joined(tmp_path: Path) -> None:
     last = tmp_path / "model_world_size_4_rank_3.pt"
     assert len(rank_files(last)) == 4
     last.unlink()
-    with pytest.raises(SourceError, match=r"with the files of the other ranks, does not have all parts of both"):
+    lacking = (
+        r"with the files of the other ranks, does not have all parts of both.*; put the files of all ranks into one"
+    )
+    with pytest.raises(SourceError, match=lacking):
         Checkpoint.open(tmp_path / "model_world_size_4_rank_0.pt")
+
+
+@pytest.mark.parametrize(
+    "name", ["m{0}.pt", "dp{1}_tp{2}.pt", "model-{0}-of-4.bin", "mp_{1}/w_{2}.pt", "rank_{0}_epoch_7.pt"]
+)
+def test_files_of_ranks_are_found_by_the_numbers_in_their_names(name: str, tmp_path: Path) -> None:
+    whole = torch.arange(30.0).view(10, 3)
+    for step in (0, 1):  # whose files are named alike, and have other values
+        for rank in range(4):
+            torch.distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=4)
+            mesh, placements = init_device_mesh("cpu", (2, 2)), [Shard(0), Shard(1)]
+            shape, at = compute_local_shape_and_global_offset(whole.shape, mesh, placements)
+            local = whole[tuple(slice(a, a + n) for a, n in zip(at, shape, strict=True))] * (1 - step)
+            part = DTensor.from_local(local, mesh, placements, run_check=False, shape=whole.shape, stride=(3, 1))
+            file = tmp_path / (f"{step}_" + name).format(rank, rank // 2, rank % 2)
+            file.parent.mkdir(exist_ok=True)
+            torch.save({"weight": part}, file)
+            torch.distributed.destroy_process_group()
+    assert torch.equal(Checkpoint.open(tmp_path / f"0_{name}".format(2, 1, 0))["weight"], whole)
+
+
+def test_files_of_ranks_of_two_steps_are_not_one_checkpoint(tmp_path: Path) -> None:
+    for rank, step in ((0, 1), (1, 1), (0, 2), (1, 2)):
+        torch.save(WEIGHTS, tmp_path / f"model_rank_{rank}_step_{step}.pt")
+    with pytest.raises(SourceError, match=r"has several files of weights \(model_rank_0_step_1.pt, .* name one"):
+        Checkpoint.open(tmp_path)
 
 
 def test_ranks_that_divide_in_an_unknown_order_are_refused(tmp_path: Path) -> None:
