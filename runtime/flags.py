@@ -42,16 +42,17 @@ def add_loading_flags(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--timeout",
         metavar="S",
-        type=_seconds,
+        type=seconds,
         help="seconds that a stage may take; default: any time, or 300 in several processes",
     )
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A time of a flag, above 0.  Raises ArgumentTypeError."""
     try:
-        seconds = float(text)
+        found = float(text)
     except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
+        found = 0.0
+    if not found > 0:
         raise argparse.ArgumentTypeError(f"{text} is no time in seconds")
-    return seconds
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runtime.flags import add_loading_flags
+from runtime.flags import add_loading_flags, seconds
 
 
 def parser(prog: str) -> argparse.ArgumentParser:
@@ -38,10 +38,12 @@ def add_serving_flags(options: argparse.ArgumentParser) -> None:
     _add_host_flags(options)
     options.add_argument("--exact", action="store_true", help="run each request by itself, bit for bit as the model")
     options.add_argument(
-        "--deadline", metavar="S", type=float, default=60.0, help="seconds until a request is given up"
+        "--deadline", metavar="S", type=seconds, default=60.0, help="seconds until a request is given up"
     )
     options.add_argument("--max-body", metavar="MIB", type=_count, default=64, help="MiB that a request may have")
-    options.add_argument("--drain", metavar="S", type=int, default=30, help="seconds for open requests at the end")
+    options.add_argument(
+        "--drain", metavar="S", type=_whole_seconds, default=30, help="seconds for open requests at the end"
+    )
 
 
 def _add_host_flags(options: argparse.ArgumentParser) -> None:
@@ -63,4 +65,10 @@ def _add_host_flags(options: argparse.ArgumentParser) -> None:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no number of 1 or more")
+    return int(text)
+
+
+def _whole_seconds(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of seconds")
     return int(text)

@@ -61,10 +61,12 @@ class ServedModel:
         observe: Callable[[Batch], None] = lambda _: None,
         timed: Callable[[float, float], None] = lambda waited, ran: None,
         job: HostJob | None = None,
+        changed: Callable[[int, EngineStatus], None] = lambda engine, status: None,
     ) -> None:
         """`engines`: the arguments of each; `exact`: no request shares a batch; `observe` and `timed`: see Admission.
 
-        `job`: of the one engine whose stages are on several hosts.  Raises ManifestError.
+        `job`: of the one engine whose stages are on several hosts; `changed`: called with the number of an engine and its
+        new state.  Raises ManifestError.
         """
         self.interface = Interface(Manifest.read(artifact))
         self.artifact = artifact
@@ -73,7 +75,11 @@ class ServedModel:
         self.texts = Texts(self._send, limits.waiting * len(engines))
         self.supervisors = [
             Supervisor(
-                arguments, partial(self._told, engine), partial(self._lost, engine), job.variables(0) if job else {}
+                arguments,
+                partial(self._told, engine),
+                partial(self._lost, engine),
+                job.variables(0) if job else {},
+                partial(changed, engine),
             )
             for engine, arguments in enumerate(engines)
         ]

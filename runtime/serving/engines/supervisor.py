@@ -67,13 +67,18 @@ class Supervisor:
         told: Callable[[EngineMessage], None],
         lost: Callable[[str], None],
         variables: Mapping[str, str] = MappingProxyType({}),
+        changed: Callable[[EngineStatus], None] = lambda status: None,
     ) -> None:
-        """`arguments` and `variables`: of `engine_process`; `told`: what it says; `lost`: it is gone."""
+        """`arguments` and `variables`: of `engine_process`; `told`: what it says; `lost`: it is gone.
+
+        `changed`: called with each new state but the last, when it is closed.
+        """
         self.status = EngineStatus()
         self._variables = variables
         self._arguments = list(arguments)
         self._told = told
         self._lost = lost
+        self._changed = changed
         self._process: subprocess.Popen[bytes] | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._silent: float | None = None  # seconds since its last sign of life; none before the first
@@ -110,7 +115,7 @@ class Supervisor:
             served = self.status.state in (EngineState.READY, EngineState.MENDING)
             failures = 0 if served else failures + 1
             if self.status.state is not EngineState.FAILED:
-                self.status.state, self.status.detail = EngineState.STARTING, why
+                self._become(EngineState.STARTING, why)
             self._lost(why)
             await self._end()
 
@@ -126,14 +131,14 @@ class Supervisor:
                     case "beat":
                         self._loading(message.fields.get("read", 0))
                     case "refused":
-                        self.status.state, self.status.detail = EngineState.FAILED, message.fields["message"]
+                        self._become(EngineState.FAILED, message.fields["message"])
                         return self.status.detail
                     case "lost":
-                        self.status.state, self.status.detail = EngineState.MENDING, message.fields["message"]
+                        self._become(EngineState.MENDING, message.fields["message"])
                         self._lost(self.status.detail)
                     case "ready":
                         self.status.starts += self.status.state is EngineState.MENDING
-                        self.status.state, self.status.detail = EngineState.READY, ""
+                        self._become(EngineState.READY)
                         self._told(message)
                     case _:
                         self._told(message)
@@ -180,8 +185,12 @@ class Supervisor:
 
     def _loading(self, read: int) -> None:
         if self.status.state is EngineState.STARTING:
-            self.status.state, self.status.detail = EngineState.LOADING, ""
+            self._become(EngineState.LOADING)
         self.status.read = read
+
+    def _become(self, state: EngineState, detail: str = "") -> None:
+        self.status.state, self.status.detail = state, detail
+        self._changed(self.status)
 
     def _kill(self) -> None:
         """End the process at once; those that it started see that, and end, too."""

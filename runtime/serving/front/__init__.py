@@ -3,6 +3,7 @@
 listening    the process that listens, signals
 connections  of clients: the size and the time of a request's head
 doors        around every request: token, id, log, count
+log          lines of JSON: a request each, and the states of engines
 app          routes, limits, statuses
 status_page  the page at `/`, and its data
 metrics      numbers for Prometheus

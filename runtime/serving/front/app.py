@@ -21,6 +21,7 @@ from runtime.serving.admission import Limits, Overloaded, RequestFailed
 from runtime.serving.embeddings import Embeddings
 from runtime.serving.engines.hosts import HostJob
 from runtime.serving.front.doors import Doors
+from runtime.serving.front.log import log_state
 from runtime.serving.front.metrics import CONTENT_TYPE, Metrics
 from runtime.serving.front.spans import work_spans
 from runtime.serving.front.status_page import StatusPage
@@ -55,7 +56,7 @@ class Server:
         self.settings = settings
         self.metrics = Metrics()
         self.model = ServedModel(
-            artifact, engines, settings.limits, settings.exact, self.metrics.began, self._timed, job
+            artifact, engines, settings.limits, settings.exact, self.metrics.began, self._timed, job, log_state
         )
         self.metrics.follow(self.model)
         self._page = StatusPage(self.model, settings.name, self.metrics.recent)

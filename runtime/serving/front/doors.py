@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
-import sys
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
 
 from runtime.serving.front.connections import has_left, stays
+from runtime.serving.front.log import log_request
 from runtime.serving.front.metrics import Metrics
 from runtime.serving.front.spans import request_span
 
@@ -61,14 +60,7 @@ class Doors:
     def _note(self, scope: Any, status: int, seconds: float, number: bytes) -> None:
         """Counted by the handler, not by the path: paths that clients make up would make metrics without end."""
         self._metrics.note(_handler(scope), status, seconds)
-        line = {
-            "request": number.decode("latin-1"),
-            "method": scope["method"],
-            "path": scope["path"],
-            "status": status,
-            "ms": round(seconds * 1e3, 3),
-        }
-        print(json.dumps(line), file=sys.stderr)
+        log_request(number.decode("latin-1"), scope["method"], scope["path"], status, seconds)
 
 
 def _handler(scope: Any) -> str:

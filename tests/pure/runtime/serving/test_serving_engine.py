@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -24,7 +25,8 @@ from runtime.serving.engines import supervisor as module
 from runtime.serving.engines.engine_process import Serving
 from runtime.serving.engines.messages import EngineMessage
 from runtime.serving.engines.stopped import StoppedProcesses, children
-from runtime.serving.engines.supervisor import Supervisor
+from runtime.serving.engines.supervisor import EngineState, EngineStatus, Supervisor
+from runtime.serving.front.log import log_request, log_state
 from tests.support.patience import PATIENCE
 
 
@@ -99,6 +101,38 @@ def test_a_process_that_is_lost_while_it_loads_is_no_refusal(
     monkeypatch.setattr(engine_process, "loaded", Mock(side_effect=error))
     assert engine_process.main(["out", "--socket", "3"]) == status
     assert said == told
+
+
+def test_each_state_of_an_engine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a log says why there are no answers."""
+    lives = [["beat", "beat", "ready", "lost", "ready"], ["beat", "refused"]]
+    told: list[str] = []
+
+    async def launch() -> asyncio.StreamReader:
+        reader = asyncio.StreamReader()
+        for kind in lives.pop(0):
+            reader.feed_data(EngineMessage(kind, {"message": "stage 1 fails"}).packed())
+        reader.feed_eof()
+        return reader
+
+    async def run() -> None:
+        engine = Supervisor([], Mock(), Mock(), changed=lambda status: told.append(str(status)))
+        monkeypatch.setattr(engine, "_launch", launch)
+        await engine._keep()
+
+    asyncio.run(run())
+    first = ["loading", "ready", "mending: stage 1 fails", "ready", "starting: the engine's process ended"]
+    assert told == [*first, "loading", "failed: stage 1 fails"]
+
+
+def test_the_log_tells_states_and_goes_on_where_nobody_reads_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_state(1, EngineStatus(EngineState.FAILED, "device cuda:0 is not here"))
+    assert json.loads(capsys.readouterr().err) == {"engine": 1, "state": "failed: device cuda:0 is not here"}
+    monkeypatch.setattr(sys, "stderr", Mock(write=Mock(side_effect=BrokenPipeError)))
+    log_request("1", "GET", "/", 200, 0.0)
+    log_state(1, EngineStatus())
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP") or sys.platform != "linux", reason="the system tells no children")
