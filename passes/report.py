@@ -13,7 +13,7 @@ from codegen.report.page import REPORT, data_of, with_data
 from ir.errors import OutputError, SourceError
 from ir.text.units import format_seconds
 from passes.cli.browser import open_in_browser
-from passes.cli.table import table_of
+from passes.cli.table import print_whole, table_of
 from passes.cli.terminal import stderr, stdout
 from stagecut import main
 
@@ -41,7 +41,7 @@ def print_run(data: Data) -> None:
         predicted = stage["compute_seconds"]
         ratio = f"{seconds / predicted:.2f}" if predicted else "–"
         table.add_row(str(stage["stage"]), stage["device"], format_seconds(predicted), format_seconds(seconds), ratio)
-    stdout.print(table)
+    print_whole(table, stdout)
 
 
 def add_run(page: Path, trace: Path) -> Data:
@@ -55,7 +55,7 @@ def add_run(page: Path, trace: Path) -> Data:
     except (OSError, ValueError) as e:
         raise SourceError(f"{page} is no report: {e}; compile the model again") from e
     try:
-        data = measured(data, read_trace(trace))
+        data = measured(data, read_trace(trace, data["summary"]["model"]))
         text = with_data(text, data)
     except ValueError as e:
         raise SourceError(f"{trace} is of another plan than {page}: {e}") from e

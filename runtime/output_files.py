@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
+from tempfile import gettempdir
 
 from runtime.errors import InputError
 
@@ -23,6 +25,32 @@ def require_writable(file: Path) -> None:
         raise InputError(f"cannot write {file}: it is a folder")
     if not os.access(file if file.exists() else folder, os.W_OK):
         raise InputError(f"cannot write {file}: permission denied")
+
+
+def replace_file(file: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` write a file, which is then there as a whole, or as it was where that fails.
+
+    What a link leads to is written, and the link stays; so does a device or a pipe, which gets the bytes.  A file that
+    is replaced keeps its mode.  Raises InputError where the file cannot be written.
+    """
+    place = file.resolve()
+    is_special = place.exists() and not place.is_file()
+    folder = Path(gettempdir()) if is_special else place.parent
+    fresh = folder / f".{place.name}.new-{os.getpid()}"
+    try:
+        fresh.touch()  # with the mode that files have here
+        mode = (place if place.is_file() else fresh).stat().st_mode
+        write(fresh)
+        fresh.chmod(mode)
+        if is_special:
+            with fresh.open("rb") as content, place.open("wb") as out:
+                shutil.copyfileobj(content, out)
+        else:
+            fresh.replace(place)
+    except OSError as e:
+        raise InputError(f"cannot write {file}: {e.strerror or e}") from e
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def write_files(out: Path, texts: Mapping[str, str], force: bool) -> list[Path]:

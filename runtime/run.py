@@ -24,7 +24,7 @@ from runtime.call.trees.tree_nodes import describe_value
 from runtime.command_line import is_first, loaded, status_of
 from runtime.errors import InputError
 from runtime.flags import parser
-from runtime.output_files import require_writable
+from runtime.output_files import replace_file, require_writable
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.run") -> int:
@@ -44,13 +44,23 @@ def _run(options: argparse.Namespace) -> None:
         outputs = pipe.run_named(inputs, microbatches=options.microbatches)
     # Copies, as a safetensors file can hold neither views nor a tensor twice.
     outputs = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in outputs.items()}
-    save_file(outputs, options.output)
+    replace_file(options.output, lambda path: _write(path, outputs))
     for name, tensor in outputs.items():
         print(f"{name}: {describe_value(tensor)}")
 
 
+def _write(path: Path, outputs: dict[str, torch.Tensor]) -> None:
+    """Write a safetensors file.  Raises OSError."""
+    try:
+        save_file(outputs, path)
+    except SafetensorError as e:
+        raise OSError(str(e)) from e
+
+
 def _read(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file.  Raises InputError."""
+    if path.is_dir():
+        raise InputError(f"cannot read the inputs from {path}: it is a folder")
     try:
         return load_file(path)
     except (OSError, SafetensorError) as e:

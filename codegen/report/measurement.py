@@ -13,15 +13,21 @@ from ir.errors import SourceError
 _KINDS: Mapping[str, SpanKind] = {"compute": "compute", "transfer": "receive"}  # by the category of an event
 
 
-def read_trace(path: Path) -> tuple[Span, ...]:
-    """The spans of a run in the order of time, from 0.  Raises SourceError where the file is no trace."""
+def read_trace(path: Path, model: str = "") -> tuple[Span, ...]:
+    """The spans of a run in the order of time, from 0.
+
+    Raises SourceError where the file is no trace, or one of another model than `model`, if both have a name.
+    """
     try:
-        events = json.loads(path.read_text())["traceEvents"]
+        page = json.loads(path.read_text())
+        events, traced = page["traceEvents"], page.get("otherData", {}).get("model", "")
         spans = [_span(e) for e in events if e.get("ph") == "X" and e.get("cat") in _KINDS]
     except OSError as e:
         raise SourceError(f"cannot read the trace {path}: {e.strerror}") from e
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise SourceError(f"{path} is no trace of a pipeline; Pipeline.trace writes one") from e
+    if traced and model and traced != model:
+        raise SourceError(f"{path} is a trace of {traced}, and the report is of {model}")
     if not spans:
         raise SourceError(f"nothing ran in the trace {path}; run batches while it records")
     zero = min(span.start for span in spans)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from codegen.artifact.cut_again import is_artifact_folder
 from ir.errors import SourceError
-from passes.cli.table import print_comparison, print_table
-from passes.cli.terminal import stderr, stdout
+from passes.cli.table import print_comparison, print_notes, print_table
+from passes.cli.terminal import Terminal, stderr, stdout
 from passes.compilation.compare import compared
 from passes.compilation.job import Job
 from passes.compilation.target import target
@@ -26,6 +26,7 @@ def compile_source(source: str, options: Options) -> None:
         print(json.dumps(dataclasses.asdict(compiled.summary), indent=1))
     else:
         print_table(compiled.summary, stdout)
+        print_notes(compiled.summary.notes, job.terminal.progress)
     job.tell_result(compiled)
 
 
@@ -48,3 +49,4 @@ def compare_source(source: str, options: Options, candidates: Candidates) -> Non
         print(json.dumps(dataclasses.asdict(comparison), indent=1))
     else:
         print_comparison(comparison, stdout)
+        print_notes(comparison.notes, Terminal.of(options).progress)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from ir.numbers.comparison import Comparison
 from ir.numbers.summary import Edge, Summary, TextsAtOnce
@@ -16,10 +18,13 @@ from ir.text.units import format_bytes, format_count, format_seconds
 
 _LONGEST_BAR = 32  # characters
 _LEVELS = "▁▂▃▄▅▆▇█"
+_FOLDED = ("to", "value", "type")  # of columns that may hold much
+_WIDE = 10_000  # characters: no table has as many
 
 
 def print_table(summary: Summary, console: Console) -> None:
-    console.print(_stages(summary), _flow(summary), sep="\n")
+    for table in (_stages(summary), _flow(summary)):
+        print_whole(table, console)
     console.print(
         f"{_measures(summary)}"
         f" · balance {summary.balance:.2f} (max/mean)"
@@ -29,8 +34,26 @@ def print_table(summary: Summary, console: Console) -> None:
     )
     for line in size_lines(summary):
         console.print(line, soft_wrap=True)
-    for note in summary.notes:
-        console.print(f"note: {escape(note)}", soft_wrap=True)
+
+
+def print_notes(notes: Iterable[str], console: Console) -> None:
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+def print_whole(table: Table, console: Console) -> None:
+    """Print a table in the width of the console, or in the least that shows all but names and types in one line."""
+    for column in table.columns:
+        if column.no_wrap:
+            column.min_width = max(Text.from_markup(str(cell)).cell_len for cell in (column.header, *column.cells))
+    table.collapse_padding = _least(table, console) > console.width
+    if (least := _least(table, console)) > console.width:
+        table.width = least
+    console.print(table, crop=False)
+
+
+def _least(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update(width=_WIDE), table).minimum
 
 
 def _measures(summary: Summary) -> str:
@@ -76,10 +99,9 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     table = table_of(*comparison.titles[: -len(comparison.numbers)], numbers=comparison.numbers)
     for cells in comparison.cells():
         table.add_row(*map(escape, cells))
-    console.print(table)
+    print_whole(table, console)
     sizes = (line for row in comparison.planned()[:1] for line in size_lines(row.summary))
-    notes = (f"note: {note}" for note in comparison.notes)
-    for line in (*_bars(comparison), *comparison.reasons(), *sizes, *notes):
+    for line in (*_bars(comparison), *comparison.reasons(), *sizes):
         console.print(line, soft_wrap=True, markup=False)
 
 
@@ -138,10 +160,10 @@ def _edges(summary: Summary) -> Iterator[tuple[str, str, Edge]]:
 
 
 def table_of(*titles: str, numbers: Sequence[str]) -> Table:
-    """A table without rows: columns of text, then columns of numbers."""
+    """A table without rows: columns of text, of which those of names and types may fold, then columns of numbers."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for title in titles:
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title not in _FOLDED)
     for title in numbers:
         table.add_column(title, justify="right", no_wrap=True)
     return table

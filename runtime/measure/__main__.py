@@ -24,7 +24,7 @@ from runtime.measure.flags import parser
 from runtime.measure.links import LinkSpeed, measure_copies
 from runtime.measure.shares import measure_shares
 from runtime.measure.timing import ShowProgress
-from runtime.output_files import require_writable
+from runtime.output_files import replace_file, require_writable
 
 Links = dict[tuple[int, int], LinkSpeed]
 
@@ -39,17 +39,11 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.measu
         devices = _devices(options.devices)
         threads = options.threads or max(1, (os.cpu_count() or 1) // max(1, _shares(devices)))
         text = "\n".join(_file(*_measure(devices, threads, _say))) + "\n"
+        replace_file(out, lambda path: path.write_text(text))
     except (DeviceError, InputError) as e:
         return _fail(str(e), 2)
     except DistributedError as e:
         return _fail(str(e), 1)
-    fresh = out.with_name(f".{out.name}.new-{os.getpid()}")
-    try:
-        fresh.write_text(text)
-        fresh.replace(out)
-    except OSError as e:
-        fresh.unlink(missing_ok=True)
-        return _fail(f"cannot write {out}: {e}", 2)
     _say("")
     print(text, end="")
     return 0

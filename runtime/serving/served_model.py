@@ -65,8 +65,8 @@ class ServedModel:
     ) -> None:
         """`engines`: the arguments of each; `exact`: no request shares a batch; `observe` and `timed`: see Admission.
 
-        `job`: of the one engine whose stages are on several hosts; `changed`: called with the number of an engine and its
-        new state.  Raises ManifestError.
+        `job`: of the one engine whose stages are on several hosts; `changed`: called with the number of an engine and
+        its new state.  Raises ManifestError.
         """
         self.interface = Interface(Manifest.read(artifact))
         self.artifact = artifact

@@ -16,7 +16,7 @@ def log_request(number: str, method: str, path: str, status: int, seconds: float
 
 
 def log_state(engine: int, status: EngineStatus) -> None:
-    """What an engine does from now on: it loads, is ready, has ended and is started again, or refused its artifact."""
+    """A new state of an engine: it loads, is ready, has ended and is started again, or refused its artifact."""
     _log({"engine": engine, "state": str(status)})
 
 

@@ -250,6 +250,10 @@ ONE_STAGE = {"ph": "X", "cat": "compute", "ts": 0, "dur": 1, "args": {"stage": 0
         ("no json", "is no trace of a pipeline"),
         ('{"traceEvents": []}', "nothing ran in the trace"),
         (json.dumps({"traceEvents": [ONE_STAGE]}), "is of another plan than"),
+        (
+            json.dumps({"traceEvents": [ONE_STAGE], "otherData": {"model": "bert"}}),
+            "is a trace of bert, and the report",
+        ),
     ],
 )
 def test_what_is_no_run_of_the_plan_leaves_the_report_alone(

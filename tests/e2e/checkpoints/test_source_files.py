@@ -115,5 +115,5 @@ def test_a_model_with_a_checkpoint_is_built_without_memory(more: str, plus: str,
     shell.write({"net.py": HEAVY.format(more=more, plus=plus)})
     ended = shell.run(f"net.py -o out {QUICK}")
     assert ended.status == 0, ended.err
-    assert ("note: the model was made in memory, weights and all: " in ended.out) == bool(note)
-    assert note in ended.out
+    assert ("note: the model was made in memory, weights and all: " in ended.err) == bool(note)
+    assert note in ended.err

@@ -136,7 +136,7 @@ def test_a_folder_without_weights_can_be_planned(shell: Shell) -> None:
     t.GPT2Config(**GPT2, architectures=["GPT2LMHeadModel"]).save_pretrained(shell.folder / "ck")
     ended = shell.run(f"ck -o out {QUICK} --weights none --dtype bfloat16")
     assert ended.status == 0, ended.err
-    assert "note: use_cache is off: each call computes the whole sequence" in ended.out
+    assert "note: use_cache is off: each call computes the whole sequence" in ended.err
     made_up = "which were made up: name yours with --workload batch=…,seq=… or --example"
     assert re.search(rf"^numbers for batch 4, seq \d+, {made_up}$", ended.out, re.MULTILINE)
     assert re.search(r"bfloat16\[batch, seq, 32\]", ended.out)

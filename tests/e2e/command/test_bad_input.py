@@ -253,12 +253,12 @@ def test_a_model_that_cannot_be_exported(what: str, shell: Shell) -> None:
 
 @pytest.mark.parametrize("what", ODD)
 def test_a_module_that_cannot_be_exported(what: str, shell: Shell) -> None:
-    """It is kept whole, and the table and the report say where it is and why."""
+    """It is kept whole, and a note and the report say where it is and why."""
     code, reason, _ = ODD[what]
     shell.write({"model.py": MODULE.format(code, BELOW)})
     ended = shell.run("model.py -o out --stages 2 --verify")
     assert ended.status == 0, ended.err
-    [note] = [line for line in ended.out.splitlines() if line.startswith("note: ")]
+    [note] = [line for line in ended.err.splitlines() if line.startswith("note: ")]
     assert note.startswith(f"note: 1.1 is kept whole in one stage: {reason}")
     assert f"in 1.1 (model.py:6): {code}" in note
     assert reason in (shell.folder / "out/report.html").read_text()

@@ -199,7 +199,7 @@ def test_verify_says_so_where_a_model_is_not_deterministic(shell: Shell) -> None
     ended = shell.run("model.py -o out --stages 2 --verify")
     assert ended.status == 0
     assert "the model is not deterministic: two runs of it differ" in ended.err
-    assert "note: stages 0 and 1 draw random numbers: under a seed these are not the model's, unless" in ended.out
+    assert "note: stages 0 and 1 draw random numbers: under a seed these are not the model's, unless" in ended.err
 
 
 def test_verify_of_a_model_with_state(shell: Shell) -> None:

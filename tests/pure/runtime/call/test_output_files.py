@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import InputError
 from runtime.measure.__main__ import main as measure
-from runtime.output_files import require_writable
+from runtime.output_files import replace_file, require_writable
+from tests.support.patience import PATIENCE
 
 
 def test_files_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +23,46 @@ def test_files_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(InputError, match=r"cannot write .*: permission denied"):
         require_writable(tmp_path / "y.safetensors")
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    file, link = tmp_path / "there/y", tmp_path / "link"
+    file.parent.mkdir()
+    replace_file(file, lambda path: path.write_text("first"))
+    (tmp_path / "plain").touch()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode  # not that of temporary files
+    link.symlink_to(file)
+    file.chmod(0o640)
+
+    def private(path: Path) -> None:  # as the library of safetensors does
+        path.unlink()
+        path.write_text("second")
+        path.chmod(0o600)
+
+    replace_file(link, private)
+    assert link.is_symlink()
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("second", 0o640)
+
+    def full(path: Path) -> None:
+        path.write_text("third")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match=r"cannot write .*link: No space left on device"):
+        replace_file(link, full)
+    assert file.read_text() == "second"
+    assert {path.name for path in file.parent.iterdir()} == {"y"}
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
+    """As /dev/null, which an administrator could replace."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        replace_file(pipe, lambda path: path.write_text("content"))
+        assert read.result(PATIENCE) == "content"
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_a_cluster_file_that_cannot_be_written_is_refused_at_once(
