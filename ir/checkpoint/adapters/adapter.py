@@ -23,11 +23,13 @@ from ir.checkpoint.adapters.settings import (
     require_merged,
     require_names,
 )
+from ir.checkpoint.adapters.targets import unchanged_targets
 from ir.checkpoint.files import read_checkpoint
 from ir.checkpoint.names import own_tensors, renamed_for, unwrapped
 from ir.checkpoint.tensors import Tensorlike
 from ir.checkpoint.ties import alike_names
 from ir.errors import SourceError
+from ir.text.names import listed_names
 
 _FILES = ("adapter_model.safetensors", "adapter_model.bin")
 _NAMED = "|".join(re.escape(part).replace("_", "(_embedding)?_", 1) for part in sorted(PARTS))
@@ -145,6 +147,18 @@ class Adapter:
         if not tied:
             return ""
         return f"{self} was trained on {'; '.join(tied)}, and not changed there: they are two weights from here on"
+
+    def lacking(self, model: nn.Module) -> str:
+        """A note on the layers that the settings name and the adapter has no tensors for; empty where there are none.
+
+        peft warns of these, and leaves them as the base has them.
+        """
+        own = own_tensors(model)
+        layers, whole = self.by_layer(own)
+        names = [name for name, _ in self._changes(model, layers, own, {})]
+        if not (left := unchanged_targets(model, self.settings, {*names, *whole})):
+            return ""
+        return f"{self} has no tensors for {listed_names(left, 3)}, which its settings name: they are as in the base"
 
     def by_layer(
         self, own: Iterable[str], lacking: str = "the model lacks; is it its base?"

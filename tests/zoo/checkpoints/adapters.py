@@ -136,6 +136,16 @@ def as_bin(folder: Path) -> Any:
     return merged
 
 
+def without_a_layer(folder: Path) -> Any:
+    """Without the matrices of the first layer, which peft leaves as it is in the base."""
+    merged, name = adapter()(folder), "model.layers.0.self_attn.q_proj"
+    tensors = load_file(folder / "adapter_model.safetensors")
+    with torch.no_grad():
+        merged.get_submodule(name).weight.copy_(llama().get_submodule(name).weight)
+    save_file({n: t for n, t in tensors.items() if name not in n}, folder / "adapter_model.safetensors")
+    return merged
+
+
 def of_another_model(folder: Path) -> Any:
     merged = adapter()(folder)
     tensors = {name: torch.randn(48, 48) for name in load_file(folder / "adapter_model.safetensors")}
@@ -164,6 +174,7 @@ ADAPTERS: dict[str, Kind] = {
     "LoRA on embeddings that are the head, too": folder_of(tied_embeddings),
     "LoRA with biases of what it replaces": folder_of(with_replaced),
     "LoRA in a `.bin`": folder_of(as_bin),
+    "LoRA without a layer that its settings name": folder_of(without_a_layer),
     "LoRA of another model": folder_of(of_another_model, refused=True),
     "LoRA with ranks by module": folder_of(adapter(r=99, rank_pattern={"q_proj": 4})),
     "LoRA of another rank than its settings say": folder_of(adapter(r=8), refused=True),

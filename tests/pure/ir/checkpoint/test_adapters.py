@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from math import sqrt
 from pathlib import Path
@@ -327,3 +328,49 @@ def test_a_folder_that_is_no_model_is_named(files: list[str], message: str, tmp_
         (tmp_path / name).write_text("{}")
     with pytest.raises(SourceError, match=message):
         model_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "left"),
+    [
+        ({"target_modules": ["q", "v"]}, ""),
+        ({"target_modules": ["q", "v", "conv", "head"]}, "head"),
+        ({"target_modules": ["q", "head"], "exclude_modules": ["head"]}, ""),
+        ({"target_modules": ["q", "head"], "modules_to_save": ["head"]}, "head"),
+        ({"target_modules": "h.*|q"}, "head"),
+        ({"target_modules": [], "target_parameters": ["head.weight", "q.weight"]}, "head.weight"),
+        ({"target_modules": ["q"], "layers_to_transform": [1]}, ""),
+    ],
+)
+def test_layers_that_an_adapter_lacks_are_noted(settings: dict[str, Any], left: str, tmp_path: Path) -> None:
+    saved(tmp_path, **settings)
+    found = Checkpoint.open(tmp_path).adapted_by(Adapter.open(tmp_path)).for_model(Model())
+    noted = (
+        f"the LORA adapter in {tmp_path} has no tensors for {left}, which its settings name: they are as in the base"
+    )
+    assert [note for note in found.notes if "has no tensors for" in note] == ([noted] if left else [])
+
+
+def test_layers_that_settings_number_are_those_that_an_adapter_has(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"h": nn.ModuleList(nn.ModuleDict({"q": nn.Linear(4, 4)}) for _ in range(3))})
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    parts = {f"base_model.model.h.1.q.lora_{part}.weight": torch.ones(shape) for part, shape in _ONES.items()}
+    save_file(parts, tmp_path / "adapter_model.safetensors")
+    for numbers, pattern, left in (
+        ([1], None, ""),
+        (1, "h", ""),
+        ([1, 2], ["h"], "h.2.q"),
+        (None, None, "h.0.q, h.2.q"),
+    ):
+        rules = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q"]}
+        numbered = {"layers_to_transform": numbers, "layers_pattern": pattern}
+        (tmp_path / "adapter_config.json").write_text(json.dumps(rules | numbered))
+        for kept in (False, True):
+            adapter = Adapter.open(tmp_path, kept)
+            notes = Checkpoint.open(tmp_path).adapted_by(adapter).for_model(copy.deepcopy(model)).notes
+            assert [note.split("tensors for ")[1] for note in notes if "no tensors for" in note] == (
+                [f"{left}, which its settings name: they are as in the base"] if left else []
+            )
+
+
+_ONES = {"A": (2, 4), "B": (4, 2)}
