@@ -9,7 +9,9 @@ In the order in which a stage meets them:
     modules       what a class holds: a tree of tensors, modules and lists
     init          the lines of an `__init__`
     forward       the lines of a `forward`
+    sizes         the first lines of a `forward`: sizes and the device
     functions     the functions inside a `forward` that `cond` and the like run
+    writes        operators that write into a part of a tensor, as one statement
     inlining      calls that stand inside the expression of another
     scopes/       names: of a function's values, of a file
     layout        `del` and comments, added to planned lines

@@ -11,17 +11,21 @@ from dataclasses import dataclass
 from codegen.lines.functions import function_lines
 from codegen.lines.inlining import Root, calls_in_modules, inline_calls, is_operation
 from codegen.lines.layout import StatementLines, with_comments, with_deletions
-from codegen.lines.line import Bind, For, Line, Return
+from codegen.lines.line import Bind, For, Line, Put, Return
 from codegen.lines.scopes.local_names import NameHints
 from codegen.lines.scopes.scope import Scope
+from codegen.lines.sizes import size_lines
+from codegen.lines.writes import with_writes, written_in_place
 from codegen.spelling.expressions import (
     Attribute,
     EmptyList,
     Expression,
     Invocation,
+    Operation,
     Subscript,
     Tuple,
     Variable,
+    number,
     subject,
 )
 from codegen.spelling.opaque_modules import returns_container
@@ -34,12 +38,11 @@ from codegen.structure.program import (
     Statement,
     Steps,
     Use,
+    Write,
     operands,
     results,
-    walk,
 )
-from ir.graph import THIS_DEVICE, Call, Value, dims, is_whole
-from ir.objects.nested import nested_leaves
+from ir.graph import Call, Value, is_whole
 from ir.operators.higher_order import is_higher_order
 
 
@@ -60,7 +63,10 @@ def forward_lines(
     large = scope.file.large(inputs, body)
     planner = _BodyPlanner(calls_in_modules(body, scope.path), borrowed, large)
     own = {v: v.name for v in outputs} if as_tuple else {}
-    lines = [*_sizes(scope, inputs, body), *planner.lines(body, scope, outputs, preferred=own, returns=not as_tuple)]
+    lines = [
+        *size_lines(scope, inputs, body),
+        *planner.lines(body, scope, outputs, preferred=own, returns=not as_tuple),
+    ]
     if as_tuple:
         lines += [*_bound_to_names(scope, outputs), Return((Tuple(tuple(Variable(v.name) for v in outputs)),))]
     return with_comments(lines, scope.path)
@@ -77,32 +83,6 @@ def _bound_to_names(scope: Scope, outputs: Sequence[Value]) -> Iterator[Bind]:
     other = {v.name: scope.value(v) for v in outputs if scope.names.read_as.get(v) != v.name}
     if other:
         yield Bind(tuple(other), tuple(other.values()))
-
-
-def _sizes(scope: Scope, inputs: Sequence[Value], body: Sequence[Statement]) -> Iterator[Line]:
-    """Lines that read sizes off the shapes of arguments, and the device."""
-    shown = dims(inputs)
-    by_value: dict[Value, dict[int, str]] = {}
-    for symbol in scope.file.needed(body):
-        if symbol in shown:
-            value, dim = shown[symbol]
-            by_value.setdefault(value, {})[dim] = str(symbol)
-    for value, found in by_value.items():
-        yield from _read_shape(Attribute(scope.value(value), "shape"), found, len(value.type.shape))
-    if any(
-        a is THIS_DEVICE for c in walk(body) if isinstance(c, Call) for a in nested_leaves((c.args, dict(c.kwargs)))
-    ):
-        yield Bind(("device",), (scope.device(inputs, body),))
-
-
-def _read_shape(shape: Expression, found: Mapping[int, str], rank: int) -> Iterator[Bind]:
-    """`batch, seq = x.shape[:2]`, or a line for each size where they are not the first ones."""
-    first = sorted(found)
-    if len(first) > 1 and first == list(range(len(first))):
-        part = shape if len(first) == rank else Subscript(shape, slice(len(first)))
-        yield Bind(tuple(found[d] for d in first), (part,))
-    else:
-        yield from (Bind((found[d],), (Subscript(shape, d),)) for d in first)
 
 
 @dataclass(frozen=True)
@@ -127,16 +107,19 @@ class _BodyPlanner:
         `kept` are read after them.  `live_out` are values whose variables must survive; `preferred` are names to use
         if they are free.  `returns`: the last line returns `kept`.
         """
-        roots = inline_calls(body, set(kept), scope.path, self.busy)
+        roots = inline_calls(with_writes(body, set(kept)), set(kept), scope.path, self.busy)
         last = {v: i for i, r in enumerate(roots) for v in r.reads} | dict.fromkeys(kept, len(roots))
         preferred = preferred or {}
         source = NameHints(roots, last, scope.names, {**self._preferred(roots, scope, preferred), **preferred})
+        in_place = written_in_place(roots, last, live_out)
         at_once = returns and bool(roots) and _makes_all(roots[-1], kept)
         steps: list[StatementLines] = []
         for i, root in enumerate(roots):
             live = {v for v, end in last.items() if end > i} | live_out
             if isinstance(root.statement, Loop):
                 lines = self._loop(root.statement, scope, live)
+            elif isinstance(root.statement, Write):
+                lines = _write(root, i, source, root.statement in in_place, live, scope)
             elif at_once and i == len(roots) - 1:
                 lines = [Return((scope.expression(root.statement, root.nested),), root.origin)]
             else:
@@ -224,6 +207,32 @@ def _statement(
         targets.append(scope.names.give(result, names, live) if names else "_")
         live = live | {result}
     return [*lines, Bind(tuple(targets), (value,), _unpacks(statement), root.origin)]
+
+
+def _write(
+    root: Root, at: int, source: NameHints, in_place: bool, live: AbstractSet[Value], scope: Scope
+) -> list[Line]:
+    """A line that writes into a tensor, or else into a copy of it, which gets the name."""
+    write = root.statement
+    assert isinstance(write, Write)
+    [result] = write.results
+
+    def operand(value: Value) -> Expression:
+        return scope.expression(root.nested[value], root.nested) if value in root.nested else scope.value(value)
+
+    base = scope.value(write.base)
+    made: Expression = operand(write.value) if isinstance(write.value, Value) else number(write.value)
+    copied: list[Line] = []
+    if in_place and isinstance(base, Variable) and scope.names.holder.get(base.name) is write.base:
+        scope.names.hold(base.name, result)
+    else:
+        name = scope.names.give(result, source.candidates(at, 0), live | set(root.reads))
+        copied = [Bind((name,), (Invocation(Attribute(base, "clone")),), origin=root.origin)]
+    target = scope.value(result)
+    for call in write.part:
+        known = {v: operand(v) for v in call.operands[1:]}
+        target = Operation(call, {call.operands[0]: target, **known})
+    return [*copied, Put(target, made, write.calls, root.origin)]
 
 
 def _unpacks(statement: Statement) -> bool:

@@ -9,8 +9,22 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
-from codegen.spelling.operators import ATOM, Text, spelled
-from codegen.structure.program import Launch, Loop, Statement, Update, Use, is_random, operands, relative, results, walk
+from codegen.spelling.operators import spelled
+from codegen.spelling.size_names import short_names
+from codegen.spelling.writers import ATOM, Text
+from codegen.structure.program import (
+    Launch,
+    Loop,
+    Statement,
+    Update,
+    Use,
+    Write,
+    is_random,
+    operands,
+    relative,
+    results,
+    walk,
+)
 from ir.graph import Call, Constant, Param, State, Value, is_whole
 from ir.location import Frame
 from ir.operators.facts import Elements, rearrangement
@@ -113,6 +127,8 @@ def _place_of_inner(root: Root, roots: list[Root], uses: Counter[Value]) -> int:
     for value in reversed(operands(root.statement)):
         if uses[value] != 1 or value in root.nested:
             continue
+        if isinstance(root.statement, Write) and value is root.statement.base:
+            continue  # a variable to write into
         place = next((i for i, r in enumerate(reversed(roots), 1) if value in results(r.statement)), 0)
         if place and (place == 1 or (far and not roots[-place].reads)) and _fits(roots[-place], value, root):
             return place
@@ -168,6 +184,8 @@ def width(statement: Statement, path: str) -> int:
             return len(relative(statement.path, path)) + 10 + 10 * len(statement.args)
         case Launch():
             return len(statement.kernel.name) + 10 * len(statement.args)
+        case Write():
+            return 2 * len(_USUAL) + 10 * len(statement.part)
     return 0
 
 
@@ -177,7 +195,7 @@ _USUAL_TEXT: WeakKeyDictionary[Call, Text] = WeakKeyDictionary()  # a file is pl
 def _usual(call: Call) -> Text:
     """A call of an operator on values with names of usual length."""
     if call not in _USUAL_TEXT:
-        _USUAL_TEXT[call] = spelled(call, _usual_name)
+        _USUAL_TEXT[call] = spelled(call, _usual_name, short_names(call))
     return _USUAL_TEXT[call]
 
 
@@ -192,7 +210,7 @@ def frames_of(statement: Statement, path: str) -> tuple[Frame, ...]:
     match statement:
         case Call():
             frames = statement.where.frames
-        case Launch():
+        case Launch() | Write():
             frames = statement.calls[-1].where.frames
         case Use():
             frames = before(statement.calls[0].where.frames, statement.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from codegen.lines.line import Bind, Comment, Delete, For, Line, Return, walk_lines
+from codegen.lines.line import Bind, Comment, Delete, For, Line, Put, Return, walk_lines
 from codegen.structure.program import inside, relative
 from ir.location import Frame
 
@@ -48,7 +48,7 @@ def _commented(lines: Sequence[Line], origins: _Origins) -> Iterator[Line]:
         match line:
             case For():
                 yield replace(line, body=tuple(_commented(line.body, origins)))
-            case Bind(origin=Frame() as origin) | Return(origin=Frame() as origin):
+            case Bind(origin=Frame() as origin) | Put(origin=Frame() as origin) | Return(origin=Frame() as origin):
                 yield from origins.comment(origin)
                 yield line
             case _:

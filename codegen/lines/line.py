@@ -13,11 +13,14 @@ from codegen.spelling.expressions import (
     Invocation,
     OpaqueCall,
     Operation,
+    Verbatim,
+    in_one_subscript,
     source,
     subexpressions,
 )
 from ir.graph import Call
 from ir.location import Frame
+from ir.operators.facts import aten
 
 LINE_LENGTH = 120
 INDENT = 4
@@ -50,6 +53,32 @@ class Store:
     @cached_property
     def source(self) -> str:
         return f"{source(self.target)}{': Any' if self.untyped else ''} = {source(self.value)}"
+
+
+@dataclass(frozen=True)
+class Put:
+    """`x[:, 1:] = value`, `x[:, 1:] += value` for a sum with what is there, or `x.diagonal().copy_(value)`."""
+
+    target: Expression
+    value: Expression
+    calls: tuple[Call, ...]  # of the graph, that it stands for
+    origin: Frame | None = None
+
+    @cached_property
+    def source(self) -> str:
+        target, value = source(self.target), source(self.value)
+        if isinstance(self.target, Operation) and not target.endswith("]"):
+            return f"{target}.{'fill_' if isinstance(self.value, Verbatim) else 'copy_'}({value})"
+        if isinstance(self.value, Operation) and (symbol := _AUGMENTED.get(self.value.call.op)):
+            call, operands = self.value.call, self.value.operands
+            left = next((source(operands[v]) for v in call.args[:1] if v in operands), "")
+            keeps_type = call.operands[0].type.dtype is call.results[0].type.dtype
+            if left == target and keeps_type and value.startswith(f"{target} {symbol} "):
+                return f"{target} {symbol}= {value[len(f'{target} {symbol} ') :]}"
+        return f"{target} = {value}"
+
+
+_AUGMENTED = {aten.add.Tensor: "+", aten.sub.Tensor: "-", aten.mul.Tensor: "*", aten.div.Tensor: "/"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +141,7 @@ class Def:
         return f"def {self.name}({', '.join(self.parameters)}):"
 
 
-Line: TypeAlias = Bind | Store | Return | Delete | Comment | For | Def
+Line: TypeAlias = Bind | Store | Put | Return | Delete | Comment | For | Def
 
 
 def walk_lines(lines: Sequence[Line]) -> Iterator[Line]:
@@ -128,7 +157,7 @@ def expressions(line: Line) -> Iterator[Expression]:
     match line:
         case Bind(values=values) | Return(values):
             outermost = values
-        case Store(target, value):
+        case Store(target, value) | Put(target, value):
             outermost = (target, value)
         case For(over=over):
             outermost = (over,)
@@ -140,10 +169,14 @@ def expressions(line: Line) -> Iterator[Expression]:
 
 def calls_in(line: Line) -> Iterator[tuple[Call, Expression]]:
     """The calls of the graph that a line makes, each with its expression."""
-    for expression in expressions(line):
+    if isinstance(line, Put):
+        yield from ((call, line.target) for call in line.calls)
+    found = list(expressions(line))
+    outer = {id(part): whole for whole in found if isinstance(whole, Operation) for part in in_one_subscript(whole)}
+    for expression in found:
         match expression:
             case Operation(call) | OpaqueCall(call) | FunctionsCall(call) | Invocation(runs=Call() as call):
-                yield call, expression
+                yield call, outer.get(id(expression), expression)
 
 
 def height(lines: Sequence[Line], depth: int) -> int:

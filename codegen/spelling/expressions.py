@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from keyword import iskeyword
 from typing import TypeAlias
 
+import sympy
+
 from codegen.spelling.higher_order import higher_order_source
+from codegen.spelling.literals import argument_source
 from codegen.spelling.opaque_modules import OpaqueModules
-from codegen.spelling.operators import Text, spelled
+from codegen.spelling.operators import spelled
+from codegen.spelling.subscripts import adds_one_dimension, is_subscript, subscript
+from codegen.spelling.writers import ATOM, Text
 from codegen.structure.program import Use
 from ir.graph import Call, Value
 from ir.operators.higher_order import Body, HigherOrder
@@ -69,10 +74,11 @@ class Invocation:
 
 @dataclass(frozen=True)
 class Operation:
-    """A call of an operator, with an expression for each value that it reads."""
+    """A call of an operator, with an expression for each value that it reads, and the names of long sizes."""
 
     call: Call
     operands: Mapping[Value, Expression]
+    sizes: Mapping[sympy.Basic, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,12 +131,42 @@ def spell(expression: Expression) -> Text:
         case Invocation(callee, arguments, options):
             given = [*map(source, arguments), *(f"{name}={value}" for name, value in options)]
             return Text(f"{source(callee)}({', '.join(given)})")
-        case Operation(call, operands):
-            return spelled(call, lambda value: spell(operands[value]))
+        case Operation(call, operands, sizes):
+            if len(chain := in_one_subscript(expression)) > 1:
+                return _subscripted(chain)
+            return spelled(call, lambda value: spell(operands[value]), sizes)
         case OpaqueCall(call, module, operands, modules):
             return Text(modules.call_source(call, source(module), lambda value: source(operands[value])))
         case FunctionsCall(_, what, names, operands):
             return Text(higher_order_source(what, names, list(map(source, operands))))
+
+
+def in_one_subscript(outer: Operation) -> list[Operation]:
+    """The operations that are one subscript, the outermost last: a chain of slices, picks and new dimensions.
+
+    It has one operation where there is no such chain.
+    """
+    chain, inner = [outer], outer
+    while is_subscript(inner.call):
+        within = inner.operands[inner.call.operands[0]]
+        if not isinstance(within, Operation) or not is_subscript(within.call):
+            break
+        calls = [within.call, *(part.call for part in chain)]
+        if subscript(calls, str) is None or adds_one_dimension(calls):
+            break
+        chain, inner = [within, *chain], within
+    return chain
+
+
+def _subscripted(chain: Sequence[Operation]) -> Text:
+    inner = chain[0].operands[chain[0].call.operands[0]]
+    found = subscript([part.call for part in chain], lambda a: argument_source(a, str, chain[0].sizes))
+    return Text(f"{spell(inner).within(ATOM)}[{found}]")
+
+
+def number(value: int | float | bool | complex) -> Expression:
+    """A number as an expression."""
+    return Verbatim(argument_source(value, str))
 
 
 def source(expression: Expression) -> str:

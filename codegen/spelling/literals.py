@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import sympy
 import torch
-from sympy.printing.str import StrPrinter
+from sympy.printing.precedence import PRECEDENCE, precedence
+from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.printers import PythonPrinter
 
 from ir.graph import THIS_DEVICE, Value
@@ -15,9 +20,24 @@ from ir.sizes import Dim
 
 
 class _Printer(PythonPrinter):
-    """torch's printer of sizes, with sums as people write them: `seq - 1`, not `(-1) + seq`; without torch's names."""
+    """torch's printer of sizes, with sums and quotients as people write them, without torch's names.
 
-    _print_Add = StrPrinter._print_Add
+    `seq - 1`, not `(-1) + seq`; `(seq - 1) // 2 + 1`, not `((seq - 1) // 2) + 1`.
+    """
+
+    def _print_Add(self, expr: sympy.Expr, order: str | None = None) -> str:
+        terms = [(self._print(term), term) for term in self._as_ordered_terms(expr, order=order)]
+        texts: list[str] = []
+        for text, term in sorted(terms, key=lambda t: t[0].startswith("-")):
+            bare = isinstance(term, FloorDiv) or precedence(term) >= PRECEDENCE["Add"]
+            sign, text = ("-", text[1:]) if text.startswith("-") else ("+", text)
+            texts += [sign, text if bare else f"({text})"]
+        return texts[0].strip("+") + " ".join(texts[1:])
+
+    def _print_Mul(self, expr: sympy.Expr) -> str:
+        first, *others = expr.args
+        text = self.stringify(others if first == -1 else expr.args, "*", PRECEDENCE["Mul"])
+        return f"-{text}" if first == -1 else text
 
     def _print_Float(self, expr: sympy.Expr) -> str:
         return repr(float(expr))
@@ -26,9 +46,15 @@ class _Printer(PythonPrinter):
         return f"float({self.doprint(expr.args[0])})"
 
 
+def expr_source(expr: sympy.Basic, named: Mapping[sympy.Basic, str] = MappingProxyType({})) -> str:
+    """A size or a condition on sizes as a Python expression; parts of it may be `named`."""
+    if named:
+        expr = expr.xreplace({part: sympy.Symbol(name, integer=True) for part, name in named.items()})  # type: ignore[arg-type]
+    return _printed(expr)
+
+
 @lru_cache(maxsize=1 << 16)  # a graph has few expressions, each in many of its types and arguments
-def expr_source(expr: sympy.Basic) -> str:
-    """A size or a condition on sizes as a Python expression."""
+def _printed(expr: sympy.Basic) -> str:
     return str(_Printer().doprint(expr))
 
 
@@ -42,18 +68,65 @@ def shape_source(shape: tuple[Dim, ...]) -> tuple[int | str, ...]:
     return tuple(map(dim_source, shape))
 
 
-def argument_source(arg: Any, name_of: Any) -> str:
-    """An argument of an operator; `name_of` writes a Value."""
+_LIMITS = {
+    getattr(torch.finfo(dtype), name): f"torch.finfo({dtype}).{name}"
+    for dtype in (torch.bfloat16, torch.float64, torch.float32)
+    for name in ("min", "max", "tiny")
+}
+_MOST = 1 << 20  # whole numbers in formulas
+_MANY = 14  # characters of a number that does not explain itself
+
+
+def float_source(number: float) -> str:
+    """A number with a fraction; one of many digits by what it follows from, where that has the same bits anywhere."""
+    if number in (float("inf"), float("-inf")) or number != number:
+        return f'float("{number}")'
+    if number in _LIMITS or len(repr(number)) < _MANY:
+        return _LIMITS.get(number, repr(number))
+    sign = "-" * (number < 0)
+    return next((sign + text for text in _formulas(abs(number))), repr(number))
+
+
+def _formulas(number: float) -> Iterator[str]:
+    """Formulas of a number.
+
+    Libraries for powers and logarithms round by at most 0.55 units in the last place: the number is nearer than 0.45
+    to what is exact, so that all of them return it.
+    """
+    yield from (text for text, value in _FIXED.items() if value == number)
+    for text, exact in _roots(number):
+        if abs(exact - Decimal(number)) < Decimal(0.45 * math.ulp(number)):
+            yield text
+
+
+_FIXED = {"math.pi": math.pi, "math.sqrt(2 / math.pi)": math.sqrt(2 / math.pi)}
+
+
+def _roots(number: float) -> Iterator[tuple[str, Decimal]]:
+    """Formulas of whole numbers that a number is near to, and their exact values."""
+    if _MOST**-0.5 < number < 1:
+        n = round(number**-2)
+        yield f"{n}**-0.5", 1 / Decimal(n).sqrt()
+    if 1 < number < _MOST**0.5:
+        n = round(number**2)
+        yield f"{n}**0.5", Decimal(n).sqrt()
+    if 0.5 < number < math.log(_MOST):
+        n = round(math.exp(number))
+        yield f"math.log({n})", Decimal(n).ln()
+
+
+def argument_source(arg: Any, name_of: Any, sizes: Mapping[sympy.Basic, str] = MappingProxyType({})) -> str:
+    """An argument of an operator; `name_of` writes a Value, `sizes` have names of their own."""
     match arg:
         case Value():
             return name_of(arg)
         case list() | tuple():
-            return f"[{', '.join(argument_source(a, name_of) for a in arg)}]"
+            return f"[{', '.join(argument_source(a, name_of, sizes) for a in arg)}]"
         case sympy.Basic():
-            return expr_source(arg)
+            return expr_source(arg, sizes)
         case torch.dtype() | torch.layout() | torch.memory_format():
             return str(arg)
-        case float() if arg in (float("inf"), float("-inf")) or arg != arg:
-            return f'float("{arg}")'
+        case float():
+            return float_source(arg)
         case _:
             return "device" if arg is THIS_DEVICE else repr(arg)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from codegen.spelling.operators import Arguments, default, same
+from codegen.spelling.writers import Arguments, default, same
 from ir.graph import Call, Param, Value
 from ir.operators.facts import aten
 

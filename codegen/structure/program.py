@@ -21,6 +21,24 @@ class Update:
 
 
 @dataclass(frozen=True, eq=False)
+class Write:
+    """`x[:, 1:] = value`: operators that return a tensor with other elements in a part of it."""
+
+    base: Value  # the tensor before
+    part: tuple[Call, ...]  # what takes the part of it: each of the result of the one before, the first of `base`
+    value: Value | int | float | bool | complex
+    results: tuple[Value]  # the tensor afterwards
+    calls: tuple[Call, ...]  # what it stands for
+
+    @property
+    def operands(self) -> tuple[Value, ...]:
+        """The values that it reads, the base first."""
+        made = {v for call in self.part for v in call.results}
+        read = dict.fromkeys(v for call in self.part for v in call.operands if v not in made)
+        return (*read, *([self.value] if isinstance(self.value, Value) else []))
+
+
+@dataclass(frozen=True, eq=False)
 class Block:
     """A class of the stage file: the statements of its first call."""
 
@@ -122,13 +140,13 @@ class Loop:
 
 
 Simple: TypeAlias = Call | Update | Use | Launch
-Statement: TypeAlias = Simple | Loop
+Statement: TypeAlias = Simple | Write | Loop
 
 
 def operands(statement: Statement) -> tuple[Value, ...]:
     """The values that a statement reads, in order; of a loop those from outside."""
     match statement:
-        case Call():
+        case Call() | Write():
             return statement.operands
         case Update():
             return (statement.value,)
@@ -168,7 +186,7 @@ def calls_of(statement: Statement) -> tuple[Call, ...]:
             return (statement,)
         case Update():
             return ()
-        case Use() | Launch():
+        case Write() | Use() | Launch():
             return statement.calls
         case Loop():
             return tuple(call for turn in statement.turns for s in turn for call in calls_of(s))

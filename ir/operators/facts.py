@@ -94,5 +94,15 @@ REARRANGEMENTS: Mapping[str, Rearrangement] = {
 }
 """By the name of the operator, which all of its overloads have."""
 
+NEVER_VIEWS = {"linear", "conv1d", "conv2d", "conv3d", "batch_norm", "layer_norm", "group_norm", "instance_norm"}
+NEVER_VIEWS |= {"scaled_dot_product_attention", "softmax", "log_softmax", "gelu", "silu", "matmul"}
+"""Names of operators that are made of others, and of which no result lies in the memory of an operand."""
+
+
+def is_composite(op: OpOverload) -> bool:
+    """Whether an operator is made of others, which its schema tells nothing of."""
+    return op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+
+
 BY_ADDRESS = frozenset({aten.as_strided.default, aten.as_strided_copy.default, aten.as_strided_scatter.default})
 """Operators whose result depends on how their operand lies in memory, not on its elements alone."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 
 from codegen.lines.inlining import Root, is_form
-from codegen.structure.program import Launch, Statement, Use, operands, results
+from codegen.structure.program import Launch, Statement, Use, Write, operands, results
 from ir.analysis.borders import noun, word
 from ir.graph import Call, State, Value
 from ir.location import Frame
@@ -70,6 +70,8 @@ class NameHints:
             yield self.preferred[value]
         here, function, within, around = _variables(root, value)
         yield from here
+        if isinstance(root.statement, Write):
+            yield self.names.read_as.get(root.statement.base, "")
         if not here and isinstance(root.statement, Call):
             yield from self._shown(root, root.statement)
         if isinstance(root.statement, Call):
@@ -145,7 +147,7 @@ def _variables(root: Root, value: Value) -> tuple[list[str], ...]:
 
 def _frames(statement: Statement) -> tuple[Frame, ...]:
     call = statement
-    if isinstance(statement, (Use, Launch)):
+    if isinstance(statement, (Use, Launch, Write)):
         call = statement.calls[0 if isinstance(statement, Use) else -1]
     return call.where.frames if isinstance(call, Call) else ()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import sympy
+
 from codegen.lines.scopes.file_scope import FileScope
 from codegen.lines.scopes.local_names import Names
 from codegen.spelling.expressions import (
@@ -43,6 +45,7 @@ class Scope:
     names: Names
     modules: dict[str, str] = field(default_factory=dict)  # loop variables, by the path of the first module
     items: dict[Value, Expression] = field(default_factory=dict)  # what is read from lists and from around a function
+    sizes: dict[sympy.Basic, str] = field(default_factory=dict)  # the names of long sizes
     functions: dict[Call, Functions] = field(default_factory=dict)  # of the nodes before which they are defined
 
     def inner(self) -> Scope:
@@ -67,7 +70,7 @@ class Scope:
             case Call() if self._is_torch_module(statement):
                 return Invocation(self.reach(statement.where.module), (operand(input_of(statement)),), runs=statement)
             case Call():
-                return Operation(statement, _by_value(statement, operand))
+                return Operation(statement, _by_value(statement, operand), self.sizes)
             case Use():
                 sizes = tuple((str(s), str(s)) for s in self.file.missing(statement.block))
                 return Invocation(self.reach(statement.path), tuple(map(operand, statement.args)), sizes, statement)

@@ -212,6 +212,8 @@ class _Reader:
         op, given = (TWINS.get(str(op), op), node.args) if rewrite is None else (rewrite.op, rewrite.args)
         args = tuple(self.argument(a) for a in given)
         kwargs = {k: self.argument(v) for k, v in node.kwargs.items() if (k, v) not in DEFAULTS}
+        if op is aten.to.device:  # all that a stage has is on its device
+            op, args = aten.to.dtype, (args[0], *args[2:])
         results = self.results(node) if rewrite is None else (self.changed(node, rewrite.changed),)
         self.nodes.append(Call(op=op, args=args, kwargs=kwargs, results=results, where=self.where(node)))
         self.flow.follow(self.nodes[-1])

@@ -9,6 +9,7 @@ alone    Stage0.load("stage_0.safetensors", device="cpu")(input_ids, attention_m
 
 import ctypes
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -92,7 +93,7 @@ class GPT2Block(nn.Module):  # transformer.h.0 (transformers/models/gpt2/modelin
         # mlp.c_fc (transformers/pytorch_utils.py:120)
         x = torch.addmm(self.mlp.c_fc.bias, hidden_states.view(-1, 768), self.mlp.c_fc.weight).view(batch, seq, 3072)
         # mlp.act (transformers/activations.py:66)
-        hidden_states = x * 0.5 * (((x + x**3.0 * 0.044715) * 0.7978845608028654).tanh() + 1.0)
+        hidden_states = x * 0.5 * (((x + x**3.0 * 0.044715) * math.sqrt(2 / math.pi)).tanh() + 1.0)
         # mlp.c_proj (transformers/pytorch_utils.py:120)
         x = torch.addmm(self.mlp.c_proj.bias, hidden_states.view(-1, 3072), self.mlp.c_proj.weight).view(
             batch, seq, 768
@@ -119,10 +120,10 @@ class Stage0(nn.Module):
         position_embeds = self.transformer.wpe(torch.arange(seq, device=device).unsqueeze(0))
         hidden_states = inputs_embeds + position_embeds
         del inputs_embeds, position_embeds
-        attention_mask = attention_mask.view(batch, -1).to(device, torch.bool)
-        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        q_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        kv_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        attention_mask = attention_mask.view(batch, -1).to(torch.bool)
+        batch_indices = torch.arange(batch, device=device)[:, None, None, None]
+        q_indices = torch.arange(seq, device=device)[None, None, :, None]
+        kv_indices = torch.arange(seq, device=device)[None, None, None]
         causal_mask = ((kv_indices <= q_indices) & attention_mask[batch_indices, kv_indices]).expand(
             batch, -1, seq, seq
         )

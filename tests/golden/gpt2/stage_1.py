@@ -9,6 +9,7 @@ alone    Stage1.load("stage_1.safetensors", device="cpu")(attention_mask, hidden
 
 import ctypes
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -41,7 +42,7 @@ class GPT2MLP(nn.Module):  # transformer.h.8.mlp (transformers/models/gpt2/model
         # c_fc (transformers/pytorch_utils.py:120)
         x = torch.addmm(self.c_fc.bias, hidden_states.view(-1, 768), self.c_fc.weight).view(batch, seq, 3072)
         # act (transformers/activations.py:66)
-        hidden_states = x * 0.5 * (((x + x**3.0 * 0.044715) * 0.7978845608028654).tanh() + 1.0)
+        hidden_states = x * 0.5 * (((x + x**3.0 * 0.044715) * math.sqrt(2 / math.pi)).tanh() + 1.0)
         # c_proj (transformers/pytorch_utils.py:120)
         return torch.addmm(self.c_proj.bias, hidden_states.view(-1, 3072), self.c_proj.weight).view(batch, seq, 768)
 
@@ -103,10 +104,10 @@ class Stage1(nn.Module):
         batch, seq = attention_mask.shape
         device = attention_mask.device
         # transformer (transformers/models/gpt2/modeling_gpt2.py:583)
-        attention_mask = attention_mask.view(batch, -1).to(device, torch.bool)
-        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        q_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        kv_indices = torch.arange(seq, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        attention_mask = attention_mask.view(batch, -1).to(torch.bool)
+        batch_indices = torch.arange(batch, device=device)[:, None, None, None]
+        q_indices = torch.arange(seq, device=device)[None, None, :, None]
+        kv_indices = torch.arange(seq, device=device)[None, None, None]
         causal_mask = ((kv_indices <= q_indices) & attention_mask[batch_indices, kv_indices]).expand(
             batch, -1, seq, seq
         )

@@ -9,6 +9,7 @@ alone    Stage0.load("stage_0.safetensors", device="cpu")(input_ids, attention_m
 
 import ctypes
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -73,7 +74,7 @@ class T5Block(nn.Module):  # encoder.block.0 (transformers/models/t5/modeling_t5
         query_states = self.layer[0].SelfAttention.q(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
         key_states = self.layer[0].SelfAttention.k(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
         value_states = self.layer[0].SelfAttention.v(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
-        position_bias_mask = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
+        position_bias_mask = torch.where(attention_mask, position_bias, torch.finfo(torch.float32).min)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
         )
@@ -103,10 +104,10 @@ class Stage0(nn.Module):
         device = input_ids.device
         # encoder (transformers/models/t5/modeling_t5.py:678)
         hidden_states = self.encoder.embed_tokens(input_ids)
-        attention_mask = attention_mask.to(device, torch.bool)
-        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        q_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        kv_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        attention_mask = attention_mask.to(torch.bool)
+        batch_indices = torch.arange(batch, device=device)[:, None, None, None]
+        q_indices = torch.arange(source, device=device)[None, None, :, None]
+        kv_indices = torch.arange(source, device=device)[None, None, None]
         attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(
             batch, -1, source, source
         )
@@ -116,7 +117,7 @@ class Stage0(nn.Module):
         relative_buckets = (relative_position > 0).to(torch.int64) * 16
         relative_position = relative_position.abs()
         is_small = relative_position < 8
-        relative_position_if_large = ((relative_position.to(torch.float32) / 8).log() / 2.772588722239781 * 8).to(
+        relative_position_if_large = ((relative_position.to(torch.float32) / 8).log() / math.log(16) * 8).to(
             torch.int64
         ) + 8
         masked = torch.where(

@@ -11,6 +11,7 @@ alone    Stage1.load("stage_1.safetensors", device="cpu")(attention_mask, decode
 
 import ctypes
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -70,7 +71,7 @@ class T5Attention(nn.Module):  # decoder.block.0.layer.1.EncDecAttention (transf
         key_states = self.k(hidden_states_1).view(batch, source, -1, 64).transpose(1, 2)
         value_states = self.v(hidden_states_1).view(batch, source, -1, 64).transpose(1, 2)
         position_bias_mask = torch.where(
-            encoder_extended_attention_mask, cross_attn_position_bias, -3.4028234663852886e38
+            encoder_extended_attention_mask, cross_attn_position_bias, torch.finfo(torch.float32).min
         )
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
@@ -121,10 +122,10 @@ class T5StackEnd(nn.Module):  # encoder (transformers/models/t5/modeling_t5.py:7
     def forward(self, attention_mask, hidden_states):
         batch, source = attention_mask.shape
         device = attention_mask.device
-        attention_mask = attention_mask.to(device, torch.bool)
-        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        q_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        kv_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        attention_mask = attention_mask.to(torch.bool)
+        batch_indices = torch.arange(batch, device=device)[:, None, None, None]
+        q_indices = torch.arange(source, device=device)[None, None, :, None]
+        kv_indices = torch.arange(source, device=device)[None, None, None]
         attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(
             batch, -1, source, source
         )
@@ -134,7 +135,7 @@ class T5StackEnd(nn.Module):  # encoder (transformers/models/t5/modeling_t5.py:7
         relative_buckets = (relative_position > 0).to(torch.int64) * 16
         relative_position = relative_position.abs()
         is_small = relative_position < 8
-        relative_position_if_large = ((relative_position.to(torch.float32) / 8).log() / 2.772588722239781 * 8).to(
+        relative_position_if_large = ((relative_position.to(torch.float32) / 8).log() / math.log(16) * 8).to(
             torch.int64
         ) + 8
         masked = torch.where(
@@ -199,13 +200,13 @@ class Stage1(nn.Module):
         hidden_states_1 = self.encoder(attention_mask, hidden_states)
         # decoder (transformers/models/t5/modeling_t5.py:678)
         hidden_states = self.decoder.embed_tokens(decoder_input_ids)
-        q_indices = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        attention_mask_2 = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2) <= q_indices
+        q_indices = torch.arange(target, device=device)[None, None, :, None]
+        attention_mask_2 = torch.arange(target, device=device)[None, None, None] <= q_indices
         attention_mask_2 = attention_mask_2.expand(batch, -1, target, target)
-        attention_mask = attention_mask.to(device, torch.bool)
-        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        q_indices = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        kv_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        attention_mask = attention_mask.to(torch.bool)
+        batch_indices = torch.arange(batch, device=device)[:, None, None, None]
+        q_indices = torch.arange(target, device=device)[None, None, :, None]
+        kv_indices = torch.arange(source, device=device)[None, None, None]
         encoder_extended_attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(
             batch, -1, target, source
         )
@@ -214,7 +215,7 @@ class Stage1(nn.Module):
         relative_position = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(0) - context_position
         relative_position = -torch.min(relative_position, torch.zeros_like(relative_position))
         is_small = relative_position < 16
-        relative_position_if_large = ((relative_position.to(torch.float32) / 16).log() / 2.0794415416798357 * 16).to(
+        relative_position_if_large = ((relative_position.to(torch.float32) / 16).log() / math.log(8) * 16).to(
             torch.int64
         ) + 16
         relative_buckets = torch.where(

@@ -10,6 +10,7 @@ alone    Stage2.load("stage_2.safetensors", device="cpu")(attention_mask, attent
 
 import ctypes
 import json
+import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -53,7 +54,7 @@ class T5Attention(nn.Module):  # decoder.block.4.layer.1.EncDecAttention (transf
         query_states = self.q(hidden_states).view(batch, target, -1, 64).transpose(1, 2)
         key_states = self.k(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
         value_states = self.v(normed_hidden_states).view(batch, source, -1, 64).transpose(1, 2)
-        position_bias_mask = torch.where(attention_mask, position_bias, -3.4028234663852886e38)
+        position_bias_mask = torch.where(attention_mask, position_bias, torch.finfo(torch.float32).min)
         attn_output = F.scaled_dot_product_attention(
             query_states, key_states, value_states, attn_mask=position_bias_mask, scale=1.0
         )
@@ -138,13 +139,13 @@ class Stage2(nn.Module):
         target = attention_output.shape[1]
         device = attention_mask.device
         # decoder (transformers/models/t5/modeling_t5.py:698)
-        q_indices = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        attention_mask_2 = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2) <= q_indices
+        q_indices = torch.arange(target, device=device)[None, None, :, None]
+        attention_mask_2 = torch.arange(target, device=device)[None, None, None] <= q_indices
         attention_mask_2 = attention_mask_2.expand(batch, -1, target, target)
-        attention_mask = attention_mask.to(device, torch.bool)
-        batch_indices = torch.arange(batch, device=device).unsqueeze(1).unsqueeze(2).unsqueeze(3)
-        q_indices = torch.arange(target, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(3)
-        kv_indices = torch.arange(source, device=device).unsqueeze(0).unsqueeze(1).unsqueeze(2)
+        attention_mask = attention_mask.to(torch.bool)
+        batch_indices = torch.arange(batch, device=device)[:, None, None, None]
+        q_indices = torch.arange(target, device=device)[None, None, :, None]
+        kv_indices = torch.arange(source, device=device)[None, None, None]
         encoder_extended_attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(
             batch, -1, target, source
         )
@@ -153,7 +154,7 @@ class Stage2(nn.Module):
         relative_position = torch.arange(target, dtype=torch.int64, device=device).unsqueeze(0) - context_position
         relative_position = -torch.min(relative_position, torch.zeros_like(relative_position))
         is_small = relative_position < 16
-        relative_position_if_large = ((relative_position.to(torch.float32) / 16).log() / 2.0794415416798357 * 16).to(
+        relative_position_if_large = ((relative_position.to(torch.float32) / 16).log() / math.log(8) * 16).to(
             torch.int64
         ) + 16
         relative_buckets = torch.where(
@@ -183,7 +184,7 @@ class Stage2(nn.Module):
         )
         hidden_states = self.decoder.final_layer_norm(hidden_states)
         # the model itself (transformers/models/t5/modeling_t5.py:1045)
-        sequence_output = hidden_states * 0.04419417382415922
+        sequence_output = hidden_states * 512**-0.5
         lm_logits = self.lm_head(sequence_output)
         return (lm_logits,)
 

@@ -61,7 +61,7 @@ class Stage0(nn.Module):
         hidden = self.first(image)
         # down.0 (examples/unet.py:37)
         conv1 = self.down[0].conv1(F.silu(self.down[0].norm1(hidden)))
-        hidden_2 = conv1 + self.down[0].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        hidden_2 = conv1 + self.down[0].time(F.silu(time_1))[..., None, None]
         conv2 = self.down[0].conv2(F.silu(self.down[0].norm2(hidden_2)))
         hidden_5 = conv2 + hidden
         del conv2
@@ -69,7 +69,7 @@ class Stage0(nn.Module):
         hidden = self.shrink[0](hidden_5)
         # down.1 (examples/unet.py:37)
         conv1 = self.down[1].conv1(F.silu(self.down[1].norm1(hidden)))
-        hidden_2 = conv1 + self.down[1].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        hidden_2 = conv1 + self.down[1].time(F.silu(time_1))[..., None, None]
         silu = F.silu(self.down[1].norm2(hidden_2))
         return (silu, hidden, time_1, hidden_5)
 

@@ -68,14 +68,14 @@ class Stage1(nn.Module):
         hidden = self.shrink["1"](hidden_3)
         # down.2 (examples/unet.py:37)
         conv1 = self.down["2"].conv1(F.silu(self.down["2"].norm1(hidden)))
-        hidden_2 = conv1 + self.down["2"].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        hidden_2 = conv1 + self.down["2"].time(F.silu(time_1))[..., None, None]
         conv2 = self.down["2"].conv2(F.silu(self.down["2"].norm2(hidden_2)))
         hidden_2 = conv2 + self.down["2"].skip(hidden)
         # the model itself (examples/unet.py:85)
         hidden = self.shrink["2"](hidden_2)
         # middle.0 (examples/unet.py:37)
         conv1 = self.middle[0].conv1(F.silu(self.middle[0].norm1(hidden)))
-        hidden_4 = conv1 + self.middle[0].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        hidden_4 = conv1 + self.middle[0].time(F.silu(time_1))[..., None, None]
         conv2 = self.middle[0].conv2(F.silu(self.middle[0].norm2(hidden_4)))
         hidden_1 = conv2 + hidden
         return (hidden_1, hidden_2, hidden_3)

@@ -66,7 +66,7 @@ class Stage2(nn.Module):
         total = hidden_1 + out
         # middle.1 (examples/unet.py:37)
         hidden = self.middle["1"].conv1(F.silu(self.middle["1"].norm1(total)))
-        hidden = hidden + self.middle["1"].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        hidden = hidden + self.middle["1"].time(F.silu(time_1))[..., None, None]
         hidden = self.middle["1"].conv2(F.silu(self.middle["1"].norm2(hidden)))
         hidden = hidden + total
         # the model itself (examples/unet.py:89)
@@ -74,7 +74,7 @@ class Stage2(nn.Module):
         joined = torch.cat([hidden, hidden_2], 1)
         # up.0 (examples/unet.py:37)
         hidden = self.up[0].conv1(F.silu(self.up[0].norm1(joined)))
-        hidden = hidden + self.up[0].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        hidden = hidden + self.up[0].time(F.silu(time_1))[..., None, None]
         hidden = self.up[0].conv2(F.silu(self.up[0].norm2(hidden)))
         hidden = hidden + self.up[0].skip(joined)
         # the model itself (examples/unet.py:89)
@@ -83,7 +83,7 @@ class Stage2(nn.Module):
         del hidden_3
         # up.1 (examples/unet.py:37)
         hidden = self.up[1].conv1(F.silu(self.up[1].norm1(joined)))
-        hidden = hidden + self.up[1].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        hidden = hidden + self.up[1].time(F.silu(time_1))[..., None, None]
         hidden = self.up[1].conv2(F.silu(self.up[1].norm2(hidden)))
         hidden_4 = hidden + self.up[1].skip(joined)
         return (hidden_4,)

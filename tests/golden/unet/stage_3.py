@@ -48,7 +48,7 @@ class Stage3(nn.Module):
         del hidden_5
         # up.2 (examples/unet.py:37)
         hidden = self.up["2"].conv1(F.silu(self.up["2"].norm1(joined)))
-        hidden = hidden + self.up["2"].time(F.silu(time_1)).unsqueeze(2).unsqueeze(3)
+        hidden = hidden + self.up["2"].time(F.silu(time_1))[..., None, None]
         hidden = self.up["2"].conv2(F.silu(self.up["2"].norm2(hidden)))
         hidden = hidden + self.up["2"].skip(joined)
         # the model itself (examples/unet.py:91)

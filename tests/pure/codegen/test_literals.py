@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils._sympy.functions import FloorDiv, Max, Min, Mod
 
-from codegen.spelling.literals import argument_source, dim_source, shape_source
+from codegen.spelling.literals import argument_source, dim_source, expr_source, shape_source
 from ir.graph import THIS_DEVICE
 from runtime.call.expressions import SizeExpression
 from tests.support.models.graphs import value
@@ -52,6 +52,35 @@ def test_a_size_means_the_same_in_python(expr: sympy.Expr, numbers: tuple[int, i
     text = str(dim_source(expr))
     assert eval(text, {"math": math}, named) == expected
     assert SizeExpression.parse(text, ["batch", "seq"])(named) == expected
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (8**-0.5, "8**-0.5"),
+        (-(72**-0.5), "-72**-0.5"),
+        (512**0.5, "512**0.5"),
+        (math.log(16 / 2), "math.log(8)"),
+        (math.sqrt(2 / math.pi), "math.sqrt(2 / math.pi)"),
+        (torch.finfo(torch.float32).min, "torch.finfo(torch.float32).min"),
+        (torch.finfo(torch.bfloat16).max, "torch.finfo(torch.bfloat16).max"),
+        (0.0625, "0.0625"),
+        (1e-06, "1e-06"),
+        (0.123456789012345678, "0.12345678901234568"),
+    ],
+)
+def test_a_number_of_many_digits_is_what_it_follows_from(number: float, text: str) -> None:
+    assert argument_source(number, str) == text
+    assert eval(text, {"math": math, "torch": torch}) == number
+
+
+def test_quotients_are_in_parentheses_where_they_must_be() -> None:
+    strided = FloorDiv(batch - 1, 4) + 1
+    assert dim_source(strided) == "(batch - 1) // 4 + 1"
+    assert dim_source(FloorDiv(FloorDiv(seq, 4), 3)) == "seq // 12"
+    assert dim_source(2 * FloorDiv(seq, 4) - FloorDiv(batch, 3)) == "2*(seq // 4) - (batch // 3)"
+    assert dim_source(FloorDiv(strided, 2)) == "((batch - 1) // 4 + 1) // 2"
+    assert expr_source(sympy.Eq(Mod(seq, 8), 0)) == "(seq % 8) == 0"
 
 
 def test_a_number_with_a_fraction_is_as_short_as_python_writes_it() -> None:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from codegen.spelling.operators import _WRITERS, Text, spelled
+from codegen.spelling.operators import _WRITERS, spelled
+from codegen.spelling.writers import Text
 from ir.graph import THIS_DEVICE, Call, Value
 from ir.sizes import TensorType
 
@@ -224,6 +225,27 @@ CALLS: list[tuple[Any, ...]] = [
     (aten.prelu.default, image, four),
     (aten.selu.default, x),
     (aten.to.device, m, DEVICE, torch.float32),
+    (aten.index_put.default, x, [j[:, :1], i[0] % 3], y[0, 0]),
+    (aten.index_put.default, x, [j[0]], y[:1], True),
+    (aten.slice_scatter.default, x, y[:, :2], 1, 1),
+    (aten.select_scatter.default, x, y[:, 0], 1, -1),
+    (aten.diagonal_scatter.default, square, four),
+    (aten.pad.default, image, [1, 1, 0, 2], "reflect", 0.0),
+    (aten.pad.default, x, [1, 1], "constant", -1.0),
+    (aten.pow.Scalar, 10000.0, x),
+    (aten.unsqueeze.default, x, -1),
+    (aten.rms_norm.default, x, [4], four, 1e-6),
+    (aten.grid_sampler.default, image, image[:, :2, :, :2].clamp(-1, 1), 0, 0, False),
+    (aten.grid_sampler.default, image, image[:, :2, :, :2].clamp(-1, 1), 1, 2, True),
+    (aten._weight_norm.default, square, square[:, :1]),
+    (aten.conv_transpose1d.default, image[:, :, 0].repeat(1, 2, 1), torch.randn(8, 2, 3), None, [2], [1]),
+    (aten.conv_transpose2d.input, image, torch.randn(4, 2, 3, 3), torch.randn(2), [2, 2], [1, 1], [1, 1]),
+    (aten.as_strided.default, x, [2, 2], [1, 4]),
+    (aten.histc.default, x, 4, 0, 3),
+    (aten.new_empty.default, x, [0]),
+    (aten.empty_like.default, x[:, :0]),
+    (aten.t.default, square),
+    (aten.elu.default, x, 1.0),
 ]
 ENVIRONMENT = {"cudnn_enable", "cudnn_enabled", "momentum"}  # arguments that say nothing here
 

@@ -15,6 +15,7 @@ from torch.export import ExportedProgram, exported_program
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ir.capture.program.in_place.mutation import functional_variant, memory_of, mutates, rewritten
+from ir.capture.program.in_place.plain_form import in_plain_form
 from ir.capture.program.no_ops import erase_with_users, is_checked_alone, is_off, is_truth_as_number
 from ir.capture.program.ties import memory_key
 from ir.operators.facts import Elements, aten, rearrangement
@@ -53,26 +54,8 @@ def functional_form(program: ExportedProgram) -> ExportedProgram:
     views = dict.fromkeys(op for op in map(_unstated_view, nodes) if op is not None)
     with patch.object(exported_program, "_get_updated_module_call_graph", _as_before, create=True):
         made = program.run_decompositions({op: partial(op._op_dk, _COMPOSITE) for op in views})
-    _reshape(made)
-    _fill_with_numbers(made)
+    in_plain_form(made, (m.graph for m in _graph_modules(made)))
     return made
-
-
-def _reshape(program: ExportedProgram) -> None:
-    """Have reshape() where `run_decompositions` made view() of it by the strides that torch expects.
-
-    Those of copysign, xlogy and floor_divide are other ones when they run, and those of zero in torch 2.11.
-    """
-    for node in (n for m in _graph_modules(program) for n in m.graph.nodes):
-        if node.target is aten.view.default:
-            node.target = aten.reshape.default
-
-
-def _fill_with_numbers(program: ExportedProgram) -> None:
-    """Have full([], 1) for the _to_copy(1) that a vmap makes of the number in `x + 1`."""
-    for node in (n for m in _graph_modules(program) for n in m.graph.nodes):
-        if node.target is aten._to_copy.default and not isinstance(node.args[0], fx.Node):
-            node.target, node.args = aten.full.default, ([], node.args[0])
 
 
 def _copy_into(node: fx.Node, out: fx.Node, apart: OpOverload) -> None:

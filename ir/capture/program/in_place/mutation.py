@@ -17,7 +17,7 @@ from torch.export.graph_signature import InputKind
 
 from ir.capture.diagnosis import NotExported
 from ir.capture.source_lines.where import where_of
-from ir.operators.facts import aten, aten_name, rearrangement
+from ir.operators.facts import NEVER_VIEWS, aten, aten_name, is_composite, rearrangement
 
 _QUIET = {aten.detach_.default}
 
@@ -222,10 +222,10 @@ def may_alias(node: fx.Node) -> bool:
         return False
     if (moves := rearrangement(node.target)) is not None:
         return moves.may_alias
-    if node.target.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+    if is_composite(node.target):
         if aten_name(node.target) == "einsum":
             return len(node.all_input_nodes) == 1  # of one tensor it may be a view
-        return aten_name(node.target) not in _NEVER_VIEWS  # nothing is known of the operators that it is made of
+        return aten_name(node.target) not in NEVER_VIEWS  # nothing is known of the operators that it is made of
     return any(r.alias_info is not None for r in schema.returns)
 
 
@@ -234,6 +234,4 @@ def makes_number(node: fx.Node) -> bool:
     return isinstance(node.meta.get("val"), _NUMBERS)
 
 
-_NEVER_VIEWS = {"linear", "conv1d", "conv2d", "conv3d", "batch_norm", "layer_norm", "group_norm", "instance_norm"}
-_NEVER_VIEWS |= {"scaled_dot_product_attention", "softmax", "log_softmax", "gelu", "silu", "matmul"}
 _NUMBERS = (int, float, torch.SymInt, torch.SymFloat, torch.SymBool)

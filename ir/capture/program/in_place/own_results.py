@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
-from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
 from ir.analysis.arguments import as_number, operator_arguments
 from ir.analysis.borders import Namer
 from ir.graph import Call, Graph, Node, Value, is_whole
-from ir.operators.facts import Elements, aten, rearrangement
+from ir.operators.facts import Elements, aten, is_composite, rearrangement
 from ir.operators.higher_order import is_higher_order
 from ir.sizes import at
 
@@ -70,17 +69,12 @@ def _sharing(node: Node, graph: Graph, lent: set[Value]) -> Iterable[Value]:
         return node.operands[:1] if moves.may_alias and not copies else ()
     if any(r.alias_info is not None for r in node.op._schema.returns):
         return operands
-    return operands if _is_composite(node.op) and _shares_on_meta(node, graph) else ()
+    return operands if is_composite(node.op) and _shares_on_meta(node, graph) else ()
 
 
 def _copies(cast: Call) -> bool:
     """Whether a cast is one to another dtype, or is told to copy."""
     return bool(cast.arguments.get("copy")) or cast.results[0].type.dtype is not cast.operands[0].type.dtype
-
-
-def _is_composite(op: OpOverload) -> bool:
-    """Whether an operator is made of others, which its schema tells nothing of."""
-    return op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
 
 
 def _shares_on_meta(call: Call, graph: Graph) -> bool:

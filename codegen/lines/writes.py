@@ -1,0 +1,223 @@
+"""Writes into parts of tensors: which operators are one, and which may change the tensor that is there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Any
+
+from codegen.lines.inlining import Root
+from codegen.spelling.subscripts import is_subscript
+from codegen.structure.program import Statement, Write, operands, results
+from ir.graph import Call, Value, is_whole
+from ir.operators.facts import NEVER_VIEWS, Elements, aten, aten_name, is_composite, rearrangement
+from ir.operators.higher_order import is_higher_order
+
+_READ_BY = {
+    aten.slice_scatter.default: aten.slice.Tensor,
+    aten.select_scatter.default: aten.select.int,
+    aten.diagonal_scatter.default: aten.diagonal.default,
+    aten.as_strided_scatter.default: aten.as_strided.default,
+}
+_FILLS = (aten.fill.Scalar, aten.fill.Tensor, aten.copy.default)
+
+
+def with_writes(body: Sequence[Statement], kept: AbstractSet[Value]) -> list[Statement]:
+    """The statements of a function with its writes, each in place of the operators that it stands for.
+
+    `kept` are the values that are read after the statements.
+    """
+    uses = Counter(v for s in body for v in operands(s))
+    uses.update(kept)
+    makers = {v: s for s in body if isinstance(s, Call) for v in s.results}
+    writes: dict[Statement, Write] = {}
+    inner: set[Statement] = set()
+    for statement in reversed(body):
+        if isinstance(statement, Call) and statement not in inner:
+            write = _Written(statement, makers, uses).write()
+            if write is not None:
+                writes[statement] = write
+                inner |= set(write.calls) - {statement}
+    return [writes.get(s, s) for s in body if s not in inner]
+
+
+@dataclass
+class _Written:
+    """A call that may write into a part of a tensor, and the calls that do nothing else than to prepare it."""
+
+    outer: Call
+    makers: Mapping[Value, Call]
+    uses: Counter[Value]
+    part: list[Call] = field(default_factory=list)
+    inner: list[Call] = field(default_factory=list)
+
+    def write(self) -> Write | None:
+        """The write, if the call is one."""
+        call, base = self.outer, next(iter(self.outer.operands), None)
+        if base is None or (view := _part(call, base)) is None:
+            return None
+        self.part.append(view)
+        while (within := self._writer_within(call)) is not None:
+            self.inner.append(within)
+            self._take_reader(within.operands[0])
+            call = within
+        return Write(base, tuple(self.part), self._value(_source(call)), self.outer.results, self._all_calls())
+
+    def _all_calls(self) -> tuple[Call, ...]:
+        return (*reversed(self.inner), self.outer)
+
+    def _writer_within(self, call: Call) -> Call | None:
+        """The call that makes what another one writes by a write into the same part of the tensor."""
+        within = self._only(_source(call))
+        if within is None or call.op not in _READ_BY or not within.operands:
+            return None
+        view = _part(within, self.part[-1].results[0])
+        if view is None or not self._reads(within.operands[0], len(self.part)):
+            return None
+        self.part.append(view)
+        return within
+
+    def _reads(self, value: Value, depth: int) -> bool:
+        """Whether a value is what the first calls of the part take of the tensor."""
+        if depth == 0:
+            return value is self.outer.operands[0]
+        call, view = self.makers.get(value), self.part[depth - 1]
+        if call is None or call.op is not view.op or _where(call) != _where(view):
+            return False
+        return self._reads(call.operands[0], depth - 1)
+
+    def _value(self, source: Any) -> Any:
+        """What is written: for a part that is filled, or copied to, that with which it is."""
+        filled = self._only(source)
+        if filled is None or filled.op not in _FILLS or not self._reads(filled.operands[0], len(self.part)):
+            return source
+        self.inner.append(filled)
+        self._take_reader(filled.operands[0])
+        return filled.args[1]
+
+    def _only(self, value: Any) -> Call | None:
+        """What makes a value that nothing else reads."""
+        return self.makers.get(value) if isinstance(value, Value) and self.uses[value] == 1 else None
+
+    def _take_reader(self, value: Value) -> None:
+        """Take what reads a part for the write alone."""
+        while (reader := self._only(value)) is not None and reader.op in _READ_BY.values():
+            self.inner.append(reader)
+            value = reader.operands[0]
+
+
+def _source(call: Call) -> Any:
+    return call.arguments["values" if call.op is aten.index_put.default else "src"]
+
+
+def _part(call: Call, base: Value) -> Call | None:
+    """What takes the part of `base` that a call writes to; None where the call is no write, or has no subscript."""
+    if call.op is aten.index_put.default:
+        indices = call.arguments["indices"]
+        tensors = all(i is None or (isinstance(i, Value) and i.type.shape) for i in indices)
+        made = Call(op=aten.index.Tensor, args=(base, indices), results=(), where=call.where)
+        return made if tensors and not call.arguments["accumulate"] else None
+    if call.op not in _READ_BY:
+        return None
+    given = [value for name, value in call.arguments.items() if name not in ("self", "src")]
+    part = Value("part", _source(call).type)
+    made = Call(op=_READ_BY[call.op], args=(base, *given), results=(part,), where=call.where)
+    return made if is_subscript(made) or call.op is not aten.slice_scatter.default else None
+
+
+def _where(view: Call) -> list[Any]:
+    """The arguments that say which part a call takes, those alike that mean the same."""
+    given = {name: value for name, value in view.arguments.items() if name != "self"}
+    if "dim" in given:
+        given["dim"] %= len(view.operands[0].type.shape)
+    if view.op is aten.slice.Tensor:
+        endless = isinstance(given["end"], int) and given["end"] >= 2**62
+        given |= {"start": given["start"] or 0, "end": None if endless else given["end"]}
+    return list(given.values())
+
+
+# ---- in place
+
+
+def written_in_place(
+    roots: Sequence[Root], last: Mapping[Value, int], live_out: AbstractSet[Value] = frozenset()
+) -> set[Write]:
+    """The writes of a function that may change the tensor that is there.
+
+    The function made the tensor, and neither it nor another one in its memory is read afterwards.  `last` has the
+    place of the root that reads a value last; `live_out` are read after the function's statements.
+    """
+    memory, found = _Memory(), set[Write]()
+    for i, root in enumerate(roots):
+        for statement in (*root.nested.values(), root.statement):
+            memory.add(statement)
+        write = root.statement
+        if not isinstance(write, Write):
+            continue
+        sharing = memory.sharing(write.base)
+        ends = all(last.get(v, -1) <= i and v not in live_out for v in sharing)
+        if ends and write.value not in sharing and memory.is_own(write.base):
+            found.add(write)
+            memory.join([write.base, *write.results])
+    return found
+
+
+@dataclass
+class _Memory:
+    """The values that may share memory, as far as the statements of a function show."""
+
+    makers: dict[Value, Statement] = field(default_factory=dict)
+    sets: dict[Value, set[Value]] = field(default_factory=dict)
+
+    def add(self, statement: Statement) -> None:
+        """Note what a statement makes."""
+        self.makers |= dict.fromkeys(results(statement), statement)
+        self.join([*results(statement), *_shared(statement)])
+
+    def join(self, values: Sequence[Value]) -> None:
+        """Have values share memory."""
+        one = set().union(*(self.sharing(v) for v in values))
+        self.sets |= dict.fromkeys(one, one)
+
+    def sharing(self, value: Value) -> set[Value]:
+        """The values that may share memory with a value, itself included."""
+        return self.sets.get(value, {value})
+
+    def is_own(self, value: Value) -> bool:
+        """Whether the function made the memory of a value, of which each element has its own address.
+
+        What makes it has no use for its result when gradients are computed.
+        """
+        match self.makers.get(value):
+            case Write():
+                return True
+            case Call(op=op) as call if (moves := rearrangement(op)) is not None and _shared(call):
+                return moves.elements in _APART and self.is_own(call.operands[0])
+            case Call(op=op):
+                return aten_name(op) in _MAKERS
+        return False
+
+
+def _shared(statement: Statement) -> Sequence[Value]:
+    """The operands in whose memory the results of a statement may lie."""
+    match statement:
+        case Write():
+            return ()
+        case Call(op=op) if not is_whole(statement) and not is_higher_order(statement):
+            if (moves := rearrangement(op)) is not None:
+                cast = moves.elements is Elements.CAST and statement.operands[0].type != statement.results[0].type
+                return statement.operands[:1] if moves.may_alias and not cast else ()
+            states_views = any(r.alias_info is not None for r in op._schema.returns)
+            unknown = is_composite(op) and aten_name(op) not in NEVER_VIEWS
+            return statement.operands if states_views or unknown else ()
+    return operands(statement)
+
+
+_APART = {Elements.SAME, Elements.CAST, Elements.RESHAPED, Elements.PERMUTED, Elements.SLICED, Elements.SELECTED}
+_MAKERS = {"add", "arange", "cat", "clone", "contiguous", "conv1d", "conv2d", "conv3d", "copy", "div", "embedding"}
+_MAKERS |= {"empty", "empty_like", "eye", "fill", "full", "full_like", "index", "index_add", "index_copy", "index_put"}
+_MAKERS |= {"linear", "masked_fill", "matmul", "mul", "neg", "new_empty", "new_full", "new_ones", "new_zeros", "ones"}
+_MAKERS |= {"ones_like", "pad", "repeat", "roll", "scatter", "scatter_add", "select_scatter", "slice_scatter", "stack"}
+_MAKERS |= {"sub", "to", "_to_copy", "tril", "triu", "where", "zeros", "zeros_like"}
