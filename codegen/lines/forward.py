@@ -14,8 +14,8 @@ from codegen.lines.layout import StatementLines, with_comments, with_deletions
 from codegen.lines.line import Bind, For, Line, Put, Return
 from codegen.lines.scopes.local_names import NameHints
 from codegen.lines.scopes.scope import Scope
-from codegen.lines.sizes import size_lines
-from codegen.lines.writes import with_writes, written_in_place
+from codegen.lines.sizes import opening_lines
+from codegen.lines.writes import with_writes, writes_in_place
 from codegen.spelling.expressions import (
     Attribute,
     EmptyList,
@@ -35,10 +35,10 @@ from codegen.structure.program import (
     Kernel,
     Launch,
     Loop,
+    PartWrite,
     Statement,
     Steps,
     Use,
-    Write,
     operands,
     results,
 )
@@ -64,7 +64,7 @@ def forward_lines(
     planner = _BodyPlanner(calls_in_modules(body, scope.path), borrowed, large)
     own = {v: v.name for v in outputs} if as_tuple else {}
     lines = [
-        *size_lines(scope, inputs, body),
+        *opening_lines(scope, inputs, body),
         *planner.lines(body, scope, outputs, preferred=own, returns=not as_tuple),
     ]
     if as_tuple:
@@ -111,14 +111,14 @@ class _BodyPlanner:
         last = {v: i for i, r in enumerate(roots) for v in r.reads} | dict.fromkeys(kept, len(roots))
         preferred = preferred or {}
         source = NameHints(roots, last, scope.names, {**self._preferred(roots, scope, preferred), **preferred})
-        in_place = written_in_place(roots, last, live_out)
+        in_place = writes_in_place(roots, last, live_out)
         at_once = returns and bool(roots) and _makes_all(roots[-1], kept)
         steps: list[StatementLines] = []
         for i, root in enumerate(roots):
             live = {v for v, end in last.items() if end > i} | live_out
             if isinstance(root.statement, Loop):
                 lines = self._loop(root.statement, scope, live)
-            elif isinstance(root.statement, Write):
+            elif isinstance(root.statement, PartWrite):
                 lines = _write(root, i, source, root.statement in in_place, live, scope)
             elif at_once and i == len(roots) - 1:
                 lines = [Return((scope.expression(root.statement, root.nested),), root.origin)]
@@ -214,7 +214,7 @@ def _write(
 ) -> list[Line]:
     """A line that writes into a tensor, or else into a copy of it, which gets the name."""
     write = root.statement
-    assert isinstance(write, Write)
+    assert isinstance(write, PartWrite)
     [result] = write.results
 
     def operand(value: Value) -> Expression:

@@ -15,10 +15,10 @@ from codegen.spelling.writers import ATOM, Text
 from codegen.structure.program import (
     Launch,
     Loop,
+    PartWrite,
     Statement,
     Update,
     Use,
-    Write,
     is_random,
     operands,
     relative,
@@ -127,7 +127,7 @@ def _place_of_inner(root: Root, roots: list[Root], uses: Counter[Value]) -> int:
     for value in reversed(operands(root.statement)):
         if uses[value] != 1 or value in root.nested:
             continue
-        if isinstance(root.statement, Write) and value is root.statement.base:
+        if isinstance(root.statement, PartWrite) and value is root.statement.base:
             continue  # a variable to write into
         place = next((i for i, r in enumerate(reversed(roots), 1) if value in results(r.statement)), 0)
         if place and (place == 1 or (far and not roots[-place].reads)) and _fits(roots[-place], value, root):
@@ -184,7 +184,7 @@ def width(statement: Statement, path: str) -> int:
             return len(relative(statement.path, path)) + 10 + 10 * len(statement.args)
         case Launch():
             return len(statement.kernel.name) + 10 * len(statement.args)
-        case Write():
+        case PartWrite():
             return 2 * len(_USUAL) + 10 * len(statement.part)
     return 0
 
@@ -210,7 +210,7 @@ def frames_of(statement: Statement, path: str) -> tuple[Frame, ...]:
     match statement:
         case Call():
             frames = statement.where.frames
-        case Launch() | Write():
+        case Launch() | PartWrite():
             frames = statement.calls[-1].where.frames
         case Use():
             frames = before(statement.calls[0].where.frames, statement.path)

@@ -18,7 +18,7 @@ from ir.objects.nested import nested_leaves
 from ir.operators.higher_order import with_inner
 
 
-def size_lines(scope: Scope, inputs: Sequence[Value], body: Sequence[Statement]) -> Iterator[Line]:
+def opening_lines(scope: Scope, inputs: Sequence[Value], body: Sequence[Statement]) -> Iterator[Line]:
     """Lines that read sizes off the shapes of arguments, name those that follow from one, and read the device."""
     shown = dims(inputs)
     by_value: dict[Value, dict[int, str]] = {}

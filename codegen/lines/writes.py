@@ -10,7 +10,7 @@ from typing import Any
 
 from codegen.lines.inlining import Root
 from codegen.spelling.subscripts import is_subscript
-from codegen.structure.program import Statement, Write, operands, results
+from codegen.structure.program import PartWrite, Statement, operands, results
 from ir.graph import Call, Value, is_whole
 from ir.operators.facts import NEVER_VIEWS, Elements, aten, aten_name, is_composite, rearrangement
 from ir.operators.higher_order import is_higher_order
@@ -32,7 +32,7 @@ def with_writes(body: Sequence[Statement], kept: AbstractSet[Value]) -> list[Sta
     uses = Counter(v for s in body for v in operands(s))
     uses.update(kept)
     makers = {v: s for s in body if isinstance(s, Call) for v in s.results}
-    writes: dict[Statement, Write] = {}
+    writes: dict[Statement, PartWrite] = {}
     inner: set[Statement] = set()
     for statement in reversed(body):
         if isinstance(statement, Call) and statement not in inner:
@@ -53,7 +53,7 @@ class _Written:
     part: list[Call] = field(default_factory=list)
     inner: list[Call] = field(default_factory=list)
 
-    def write(self) -> Write | None:
+    def write(self) -> PartWrite | None:
         """The write, if the call is one."""
         call, base = self.outer, next(iter(self.outer.operands), None)
         if base is None or (view := _part(call, base)) is None:
@@ -63,7 +63,7 @@ class _Written:
             self.inner.append(within)
             self._take_reader(within.operands[0])
             call = within
-        return Write(base, tuple(self.part), self._value(_source(call)), self.outer.results, self._all_calls())
+        return PartWrite(base, tuple(self.part), self._value(_source(call)), self.outer.results, self._all_calls())
 
     def _all_calls(self) -> tuple[Call, ...]:
         return (*reversed(self.inner), self.outer)
@@ -89,7 +89,7 @@ class _Written:
         return self._reads(call.operands[0], depth - 1)
 
     def _value(self, source: Any) -> Any:
-        """What is written: for a part that is filled, or copied to, that with which it is."""
+        """The value that is written; of a part that is filled, or copied to, what it is filled with."""
         filled = self._only(source)
         if filled is None or filled.op not in _FILLS or not self._reads(filled.operands[0], len(self.part)):
             return source
@@ -98,7 +98,7 @@ class _Written:
         return filled.args[1]
 
     def _only(self, value: Any) -> Call | None:
-        """What makes a value that nothing else reads."""
+        """The maker of a value that nothing else reads."""
         return self.makers.get(value) if isinstance(value, Value) and self.uses[value] == 1 else None
 
     def _take_reader(self, value: Value) -> None:
@@ -113,7 +113,7 @@ def _source(call: Call) -> Any:
 
 
 def _part(call: Call, base: Value) -> Call | None:
-    """What takes the part of `base` that a call writes to; None where the call is no write, or has no subscript."""
+    """A call that takes the part of `base` that another one writes to; None where that is no write to a part."""
     if call.op is aten.index_put.default:
         indices = call.arguments["indices"]
         tensors = all(i is None or (isinstance(i, Value) and i.type.shape) for i in indices)
@@ -128,7 +128,7 @@ def _part(call: Call, base: Value) -> Call | None:
 
 
 def _where(view: Call) -> list[Any]:
-    """The arguments that say which part a call takes, those alike that mean the same."""
+    """The place of a part: the arguments of what takes it, alike where they mean the same."""
     given = {name: value for name, value in view.arguments.items() if name != "self"}
     if "dim" in given:
         given["dim"] %= len(view.operands[0].type.shape)
@@ -141,20 +141,20 @@ def _where(view: Call) -> list[Any]:
 # ---- in place
 
 
-def written_in_place(
+def writes_in_place(
     roots: Sequence[Root], last: Mapping[Value, int], live_out: AbstractSet[Value] = frozenset()
-) -> set[Write]:
+) -> set[PartWrite]:
     """The writes of a function that may change the tensor that is there.
 
     The function made the tensor, and neither it nor another one in its memory is read afterwards.  `last` has the
     place of the root that reads a value last; `live_out` are read after the function's statements.
     """
-    memory, found = _Memory(), set[Write]()
+    memory, found = _Memory(), set[PartWrite]()
     for i, root in enumerate(roots):
         for statement in (*root.nested.values(), root.statement):
             memory.add(statement)
         write = root.statement
-        if not isinstance(write, Write):
+        if not isinstance(write, PartWrite):
             continue
         sharing = memory.sharing(write.base)
         ends = all(last.get(v, -1) <= i and v not in live_out for v in sharing)
@@ -191,7 +191,7 @@ class _Memory:
         What makes it has no use for its result when gradients are computed.
         """
         match self.makers.get(value):
-            case Write():
+            case PartWrite():
                 return True
             case Call(op=op) as call if (moves := rearrangement(op)) is not None and _shared(call):
                 return moves.elements in _APART and self.is_own(call.operands[0])
@@ -203,7 +203,7 @@ class _Memory:
 def _shared(statement: Statement) -> Sequence[Value]:
     """The operands in whose memory the results of a statement may lie."""
     match statement:
-        case Write():
+        case PartWrite():
             return ()
         case Call(op=op) if not is_whole(statement) and not is_higher_order(statement):
             if (moves := rearrangement(op)) is not None:

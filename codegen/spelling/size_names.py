@@ -44,7 +44,7 @@ def size_name(expr: sympy.Basic) -> str:
     [symbol] = expr.free_symbols
     numbers = (expr.xreplace({symbol: sympy.Integer(size)}) for size in (_LARGE, 2 * _LARGE))  # type: ignore[arg-type]
     once, twice = (float(number) for number in numbers)  # type: ignore[arg-type]
-    if abs(twice - 2 * once) > abs(once) / 2:
+    if not once or abs(twice - 2 * once) > abs(once) / 2:
         return f"{symbol}_rest"  # it does not grow with the size
     ratio = once / _LARGE
     if 0.95 < ratio < 1.05:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from ir.graph import Call
@@ -48,12 +49,15 @@ def subscript(calls: Sequence[Call], text: TextOf) -> str | None:
 
 
 def _joined(shown: list[str]) -> str:
-    """Entries with `...` in place of two leading `:` or more where nothing else is left out."""
-    first = next((i for i, entry in enumerate(shown) if entry != _ALL), 0)
-    last = max((i for i, entry in enumerate(shown) if entry != _ALL), default=0)
+    """Entries with `...` in place of two leading `:` or more, or of three between others, where that is shorter."""
+    own = [i for i, entry in enumerate(shown) if entry != _ALL]
+    first, last = own[0], own[-1]
     behind = len(shown) - 1 - last
     if first >= 2 and behind < min(first - 1, 2):
         return ", ".join(["...", *shown[first:]])
+    gap = next((i for i, after in pairwise(own) if after - i > 3), None)
+    if gap is not None and not behind:
+        return ", ".join([*shown[: gap + 1], "...", *shown[own[own.index(gap) + 1] :]])
     return ", ".join(shown if behind == 1 and shown[last] == _NEW else shown[: last + 1])
 
 

@@ -241,7 +241,7 @@ def store(name: str) -> Writer:
     return write
 
 
-def padded(a: Arguments) -> Text:
+def padding(a: Arguments) -> Text:
     """`F.pad(x, [1, 1])`; a mode that is not constant takes no value."""
     constant = (mode := a["mode"]) == "constant"
     how = ([] if constant else [f'mode="{mode}"']) + a.rest(3, by_name=3) * constant

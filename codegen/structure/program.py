@@ -21,7 +21,7 @@ class Update:
 
 
 @dataclass(frozen=True, eq=False)
-class Write:
+class PartWrite:
     """`x[:, 1:] = value`: operators that return a tensor with other elements in a part of it."""
 
     base: Value  # the tensor before
@@ -140,13 +140,13 @@ class Loop:
 
 
 Simple: TypeAlias = Call | Update | Use | Launch
-Statement: TypeAlias = Simple | Write | Loop
+Statement: TypeAlias = Simple | PartWrite | Loop
 
 
 def operands(statement: Statement) -> tuple[Value, ...]:
     """The values that a statement reads, in order; of a loop those from outside."""
     match statement:
-        case Call() | Write():
+        case Call() | PartWrite():
             return statement.operands
         case Update():
             return (statement.value,)
@@ -186,7 +186,7 @@ def calls_of(statement: Statement) -> tuple[Call, ...]:
             return (statement,)
         case Update():
             return ()
-        case Write() | Use() | Launch():
+        case PartWrite() | Use() | Launch():
             return statement.calls
         case Loop():
             return tuple(call for turn in statement.turns for s in turn for call in calls_of(s))

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 
 from ir.graph import Call, Graph, Transfer, Value
-from ir.operators.facts import Elements, rearrangement
+from ir.operators.facts import PART_WRITES, Elements, aten_name, rearrangement
 from ir.operators.higher_order import higher_order_of, is_higher_order
 
 _RESERVED = frozenset({"torch", "nn", "aten", "self", "device", "math", "F"})
@@ -60,14 +60,15 @@ def source_name(graph: Graph, value: Value) -> str:
     """The name that the user's source gives a value where it is made, or else its role; "" for nothing.
 
     The variable is that of the innermost module that has one, then that of the value which this one shows in another
-    form, then that of a function which the module calls.  The role is the name of the layer, or the operator's noun.
+    form, or with another part, then that of a function which the module calls.  The role is the name of the layer, or
+    the operator's noun.
     """
     maker = graph.producer.get(value)
     if not isinstance(maker, Call):
         return ""
     *modules, function = value.variables or ("",)
     named = next((name for name in reversed(modules) if name), "")
-    if not named and _shows_its_operand(maker):
+    if not named and (_shows_its_operand(maker) or aten_name(maker.op) in PART_WRITES):
         named = source_name(graph, maker.operands[0])
     return named or function or (_layer(maker) or noun(maker) if maker.where.frames else "")
 

@@ -94,6 +94,9 @@ REARRANGEMENTS: Mapping[str, Rearrangement] = {
 }
 """By the name of the operator, which all of its overloads have."""
 
+PART_WRITES = {"as_strided_scatter", "diagonal_scatter", "index_put", "select_scatter", "slice_scatter"}
+"""Names of operators that return their first operand with other elements in a part of it."""
+
 NEVER_VIEWS = {"linear", "conv1d", "conv2d", "conv3d", "batch_norm", "layer_norm", "group_norm", "instance_norm"}
 NEVER_VIEWS |= {"scaled_dot_product_attention", "softmax", "log_softmax", "gelu", "silu", "matmul"}
 """Names of operators that are made of others, and of which no result lies in the memory of an operand."""

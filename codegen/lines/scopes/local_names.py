@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 
 from codegen.lines.inlining import Root, is_form
-from codegen.structure.program import Launch, Statement, Use, Write, operands, results
+from codegen.structure.program import Launch, PartWrite, Statement, Use, operands, results
 from ir.analysis.borders import noun, word
 from ir.graph import Call, State, Value
 from ir.location import Frame
@@ -70,8 +70,8 @@ class NameHints:
             yield self.preferred[value]
         here, function, within, around = _variables(root, value)
         yield from here
-        if isinstance(root.statement, Write):
-            yield self.names.read_as.get(root.statement.base, "")
+        if isinstance(root.statement, PartWrite):
+            yield _base_name(root.statement.base, self.names)
         if not here and isinstance(root.statement, Call):
             yield from self._shown(root, root.statement)
         if isinstance(root.statement, Call):
@@ -87,8 +87,10 @@ class NameHints:
 
     def _shown(self, root: Root, call: Call) -> Iterator[str]:
         """The name of the value that a call shows in another form, be it one in the same expression."""
-        inner = operands(call)[:1] if is_form(call) else ()
-        yield from [name for value in inner if value in root.nested for name in value.variables if name][-1:]
+        inner: Statement = call
+        while is_form(inner) and operands(inner) and (value := operands(inner)[0]) in root.nested:
+            yield from [name for name in value.variables if name][-1:]
+            inner = root.nested[value]
         subject = _subject(call, root)
         if is_form(call) and operands(subject):
             yield self.names.read_as.get(operands(subject)[0], "")
@@ -113,6 +115,11 @@ class NameHints:
                 subject = _subject(call, root)
                 return noun(subject if isinstance(subject, Call) and not subject.operands else call)
         return ""
+
+
+def _base_name(base: Value, names: Names) -> str:
+    """The name of a tensor before a write into it: its variable, or that of a state."""
+    return base.fqns[0].rpartition(".")[2] if isinstance(base, State) else names.read_as.get(base, "")
 
 
 def _state_changed(call: Call) -> Iterator[str]:
@@ -147,7 +154,7 @@ def _variables(root: Root, value: Value) -> tuple[list[str], ...]:
 
 def _frames(statement: Statement) -> tuple[Frame, ...]:
     call = statement
-    if isinstance(statement, (Use, Launch, Write)):
+    if isinstance(statement, (Use, Launch, PartWrite)):
         call = statement.calls[0 if isinstance(statement, Use) else -1]
     return call.where.frames if isinstance(call, Call) else ()
 

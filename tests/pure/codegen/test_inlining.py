@@ -76,7 +76,7 @@ def test_layers_of_a_loop_stay_statements_of_their_own() -> None:
 def test_a_call_is_measured_once_however_often_its_function_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes, spelled = [relu(value("x"), "y"), relu(value("z"), "w")], list[Call]()
     spell = inlining.spelled
-    monkeypatch.setattr(inlining, "spelled", lambda call, write: spelled.append(call) or spell(call, write))
+    monkeypatch.setattr(inlining, "spelled", lambda call, *how: spelled.append(call) or spell(call, *how))
     kept = {v for node in nodes for v in node.results}
     assert folded(nodes, kept) == folded(nodes, kept)
     assert spelled == nodes

@@ -1,4 +1,4 @@
-"""What torch's functional form spells out, in the operators that a person would have written."""
+"""Plain operators in place of those that torch's functional form spells out."""
 
 from __future__ import annotations
 
