@@ -20,6 +20,7 @@ from codegen.spelling.writers import (
     Text,
     Write,
     Writer,
+    activation,
     attribute,
     batch_norm,
     broadcast,
@@ -121,11 +122,11 @@ _TORCH = _ops("""
     zeros_like.default
 """)
 _FUNCTIONAL = _ops("""
-    adaptive_avg_pool1d.default celu.default elu.default gelu.default glu.default hardsigmoid.default
-    hardswish.default hardtanh.default leaky_relu.default linear.default mish.default one_hot.default
-    pixel_shuffle.default pixel_unshuffle.default prelu.default relu.default relu6.default selu.default silu.default
-    softplus.default
+    adaptive_avg_pool1d.default gelu.default glu.default hardsigmoid.default hardswish.default linear.default
+    mish.default one_hot.default pixel_shuffle.default pixel_unshuffle.default prelu.default relu.default relu6.default
+    selu.default silu.default
 """)
+_ACTIVATIONS = _ops("celu.default elu.default hardtanh.default leaky_relu.default softplus.default")
 _FFT = _ops("""
     fft fft2 fftfreq fftn fftshift hfft ifft ifft2 ifftn ifftshift ihfft irfft irfft2 irfftn rfft rfft2 rfftfreq rfftn
 """)
@@ -153,6 +154,7 @@ _WRITERS: Mapping[Any, Writer] = {
     **{_op(name): spread(name.split(".")[0]) for name in _SPREAD},
     **{_op(name): function(f"torch.{name.split('.')[0]}") for name in _TORCH},
     **{_op(name): function(f"F.{name.split('.')[0]}") for name in _FUNCTIONAL},
+    **{_op(name): activation(name.split(".")[0]) for name in _ACTIVATIONS},
     **{_op(f"fft_{name}.default"): function(f"torch.fft.{name}") for name in _FFT},
     **{_op(f"{name}.vec"): interpolate(mode) for name, mode in _INTERPOLATE.items()},
     **{_op(f"conv{n}d.default"): convolution(f"F.conv{n}d") for n in (1, 2, 3)},

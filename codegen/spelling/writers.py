@@ -166,6 +166,16 @@ def function(name: str, by_name: int = 99, skip: Sequence[str] = (), short: bool
     return lambda a: Text(f"{name}({', '.join(a.rest(0, by_name, frozenset(skip), short))})")
 
 
+def activation(name: str) -> Writer:
+    """`F.elu(x)`: 1.0 is the default 1, as the operator computes with fractions."""
+
+    def write(a: Arguments) -> Text:
+        usual = {n for n in a.names[1:] if isinstance(a[n], float) and a[n] == default(a, n)}
+        return Text(f"F.{name}({', '.join(a.rest(0, skip=frozenset(usual)))})")
+
+    return write
+
+
 def convolution(name: str) -> Writer:
     """Strides and the like as one number where all are equal."""
 

@@ -238,9 +238,9 @@ def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], s
             f"{lost} has no values, as it is on the meta device, where only parameters may be; "
             f"make the model on the CPU, or compile its checkpoint or config.json"
         )
-    training = [name for name, m in model.named_modules() if m.training and _differs_in_training(m)]
+    training = [(name, m) for name, m in model.named_modules() if m.training and _differs_in_training(m)]
     if training:
-        warn(f"{training[0] or 'the model'} is in training mode; call model.eval() first")
+        warn(f"{_all_of(training)} in training mode; call model.eval() first")
     if _global_forward_hooks or _global_forward_pre_hooks:
         warn("hooks on all modules are registered: what they change is in the stages, whose modules run them once more")
     parameters = forward_parameters(model)
@@ -258,6 +258,13 @@ def _example(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], s
     for name, tensor in zip(names(tree), tensors, strict=True):
         require_carried(name, tensor)
     return Example(model, parameters, tree, tensors, marks)
+
+
+def _all_of(modules: Sequence[tuple[str, nn.Module]]) -> str:
+    """The first of some modules by its path and class, and how many others there are."""
+    (path, first), others = modules[0], len(modules) - 1
+    named = f"the module `{path}`, a {type(first).__name__}," if path else f"the model, a {type(first).__name__},"
+    return f"{named} is" if not others else f"{named} and {others} other{'s' * (others > 1)} are"
 
 
 def _differs_in_training(module: nn.Module) -> bool:

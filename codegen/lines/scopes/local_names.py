@@ -6,10 +6,11 @@ import keyword
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, count
 
 from codegen.lines.inlining import Root, is_form
-from codegen.structure.program import Launch, PartWrite, Statement, Use, operands, results
+from codegen.structure.program import Launch, PartWrite, Statement, Update, Use, operands, results
 from ir.analysis.borders import noun, word
 from ir.graph import Call, State, Value
 from ir.location import Frame
@@ -80,19 +81,26 @@ class NameHints:
         yield from (*reversed(within), *function) if several else (*function, *within)
         if isinstance(root.statement, Use):
             yield from _name_inside(root.statement, result)
+        yield from self._becomes.get(value, [])
         yield from self._role(root.statement)
         yield from around
         known = [*here, *function, *within]
         yield known[0] if known else self._noun(root)
 
+    @cached_property
+    def _becomes(self) -> Mapping[Value, list[str]]:
+        """The name of the state whose next value each value is."""
+        updates = [root.statement for root in self.roots if isinstance(root.statement, Update)]
+        return {update.value: [update.state.fqns[0].rpartition(".")[2]] for update in updates}
+
     def _shown(self, root: Root, call: Call) -> Iterator[str]:
         """The name of the value that a call shows in another form, be it one in the same expression."""
-        inner: Statement = call
-        while is_form(inner) and operands(inner) and (value := operands(inner)[0]) in root.nested:
-            yield from [name for name in value.variables if name][-1:]
-            inner = root.nested[value]
+        inner = operands(call)[:1] if is_form(call) else ()
+        yield from [name for value in inner if value in root.nested for name in value.variables if name][-1:]
         subject = _subject(call, root)
         if is_form(call) and operands(subject):
+            made = results(subject)[0] if subject is not call else None
+            yield from [name for name in (made.variables if made else ()) if name][-1:]
             yield self.names.read_as.get(operands(subject)[0], "")
 
     @staticmethod

@@ -24,6 +24,7 @@ from ir.capture.export.fixed.known_values import has_fixed_values, known_values
 from ir.capture.export.fixed.origins import Origins
 from ir.capture.export.flat_model import Flat, ModelAsItIs, Seen
 from ir.capture.export.meta_weights import without_memory
+from ir.capture.export.replaced.positions import WritesByPosition
 from ir.capture.export.replaced.recurrent_layers import whole_recurrent_layers
 from ir.capture.export.tracing_questions import look_up_questions
 from ir.capture.export.types_of_nodes import types_without_functions
@@ -284,7 +285,14 @@ def _program(
     args = ([t.detach().clone() for t in tensors],)
     watch = nullcontext(Layouts()) if strict else layouts_watched()  # TorchDynamo would trace the patches
     traced = stack_traces_of_forwards(), watched_variables()
-    contexts = *traced, IntSizes(), whole_recurrent_layers(), known_values(example), types_without_functions()
+    contexts = (
+        *traced,
+        IntSizes(),
+        WritesByPosition(),
+        whole_recurrent_layers(),
+        known_values(example),
+        types_without_functions(),
+    )
     with ExitStack() as watching:
         for context in (*contexts, once.watched(example.model)):
             watching.enter_context(context)

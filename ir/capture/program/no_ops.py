@@ -1,4 +1,4 @@
-"""Exported nodes without effect: assertions, casts to the same dtype, dropout that is off, `True & mask`."""
+"""Exported nodes without effect: assertions, casts to the same dtype, dropout that is off, pads by 0, `True & mask`."""
 
 from __future__ import annotations
 
@@ -66,6 +66,8 @@ def is_identity(node: fx.Node) -> bool:
         return is_off(node)
     if moves is not None and moves.elements is Elements.CAST:
         return node.kwargs.get("memory_format") is None and not _copies(node) and _dtype(args[0]) is _dtype(node)
+    if target in PADS:
+        return all(type(width) is int and width == 0 for width in args[1]) and _has_type_of(args[0], node)
     if target is aten.slice.Tensor:
         start, end = (*args[2:4], *[None] * 2)[:2]
         return start in (None, 0) and (end is None or end == _WHOLE) and (len(args) < 5 or args[4] == 1)
@@ -79,7 +81,7 @@ def is_off(node: fx.Node) -> bool:
 
 def is_returned_copy(node: fx.Node) -> bool:
     """Whether the model returns what an identity makes in memory of its own: `x * 1`, `torch.tensor([1.0])`."""
-    own = node.target in (*SUMS, *PRODUCTS, *ANDS, aten.lift_fresh_copy.default)
+    own = node.target in (*SUMS, *PRODUCTS, *ANDS, *PADS, aten.lift_fresh_copy.default)
     return own and _is_returned(node)
 
 
@@ -89,6 +91,7 @@ def _is_returned(node: fx.Node) -> bool:
 
 
 ANDS = {aten.__and__.Tensor, aten.bitwise_and.Tensor, aten.logical_and.default}
+PADS = {aten.pad.default, aten.constant_pad_nd.default}
 ONES = {aten.new_ones.default, aten.ones.default}
 SUMS, PRODUCTS = {aten.add.Tensor, aten.sub.Tensor}, {aten.mul.Tensor, aten.div.Tensor}
 

@@ -122,7 +122,7 @@ class Stage0(nn.Module):
         attention_mask = attention_mask.to(torch.bool)
         batch_indices = torch.arange(batch, device=device)[:, None, None, None]
         q_indices = torch.arange(seq, device=device)[None, None, :, None]
-        kv_indices = torch.arange(seq, device=device)[None, None, None]
+        kv_indices = torch.arange(seq, device=device)[None, None, None, :]
         attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(batch, -1, seq, seq)
         for layer in self.bert.encoder.layer[0:7]:
             # bert.encoder (transformers/models/bert/modeling_bert.py:436)

@@ -105,7 +105,7 @@ class Stage1(nn.Module):
         attention_mask = attention_mask.to(torch.bool)
         batch_indices = torch.arange(batch, device=device)[:, None, None, None]
         q_indices = torch.arange(seq, device=device)[None, None, :, None]
-        kv_indices = torch.arange(seq, device=device)[None, None, None]
+        kv_indices = torch.arange(seq, device=device)[None, None, None, :]
         attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(batch, -1, seq, seq)
         # bert.encoder.layer.7 (transformers/models/bert/modeling_bert.py:408)
         hidden_states = self.bert.encoder.layer["7"].output(hidden_states, hidden_states_1)

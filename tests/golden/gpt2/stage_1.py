@@ -107,7 +107,7 @@ class Stage1(nn.Module):
         attention_mask = attention_mask.view(batch, -1).to(torch.bool)
         batch_indices = torch.arange(batch, device=device)[:, None, None, None]
         q_indices = torch.arange(seq, device=device)[None, None, :, None]
-        kv_indices = torch.arange(seq, device=device)[None, None, None]
+        kv_indices = torch.arange(seq, device=device)[None, None, None, :]
         causal_mask = ((kv_indices <= q_indices) & attention_mask[batch_indices, kv_indices]).expand(
             batch, -1, seq, seq
         )

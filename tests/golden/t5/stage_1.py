@@ -125,7 +125,7 @@ class T5StackEnd(nn.Module):  # encoder (transformers/models/t5/modeling_t5.py:7
         attention_mask = attention_mask.to(torch.bool)
         batch_indices = torch.arange(batch, device=device)[:, None, None, None]
         q_indices = torch.arange(source, device=device)[None, None, :, None]
-        kv_indices = torch.arange(source, device=device)[None, None, None]
+        kv_indices = torch.arange(source, device=device)[None, None, None, :]
         attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(
             batch, -1, source, source
         )
@@ -201,12 +201,12 @@ class Stage1(nn.Module):
         # decoder (transformers/models/t5/modeling_t5.py:678)
         hidden_states = self.decoder.embed_tokens(decoder_input_ids)
         q_indices = torch.arange(target, device=device)[None, None, :, None]
-        attention_mask_2 = torch.arange(target, device=device)[None, None, None] <= q_indices
+        attention_mask_2 = torch.arange(target, device=device)[None, None, None, :] <= q_indices
         attention_mask_2 = attention_mask_2.expand(batch, -1, target, target)
         attention_mask = attention_mask.to(torch.bool)
         batch_indices = torch.arange(batch, device=device)[:, None, None, None]
         q_indices = torch.arange(target, device=device)[None, None, :, None]
-        kv_indices = torch.arange(source, device=device)[None, None, None]
+        kv_indices = torch.arange(source, device=device)[None, None, None, :]
         encoder_extended_attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(
             batch, -1, target, source
         )

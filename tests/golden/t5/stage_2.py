@@ -140,12 +140,12 @@ class Stage2(nn.Module):
         device = attention_mask.device
         # decoder (transformers/models/t5/modeling_t5.py:698)
         q_indices = torch.arange(target, device=device)[None, None, :, None]
-        attention_mask_2 = torch.arange(target, device=device)[None, None, None] <= q_indices
+        attention_mask_2 = torch.arange(target, device=device)[None, None, None, :] <= q_indices
         attention_mask_2 = attention_mask_2.expand(batch, -1, target, target)
         attention_mask = attention_mask.to(torch.bool)
         batch_indices = torch.arange(batch, device=device)[:, None, None, None]
         q_indices = torch.arange(target, device=device)[None, None, :, None]
-        kv_indices = torch.arange(source, device=device)[None, None, None]
+        kv_indices = torch.arange(source, device=device)[None, None, None, :]
         encoder_extended_attention_mask = ((q_indices >= 0) & attention_mask[batch_indices, kv_indices]).expand(
             batch, -1, target, source
         )

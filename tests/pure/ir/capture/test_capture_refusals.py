@@ -92,9 +92,20 @@ def test_weights_and_inputs_that_are_sparse() -> None:
         capture(model, (hidden(),))
 
 
-def test_dropout_that_is_on_is_warned_of() -> None:
-    with pytest.warns(UserWarning, match=r"1 is in training mode; call model.eval\(\) first"):
-        capture(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Dropout()).train(), (hidden(),))
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Dropout()), "the module `1`, a Dropout, is"),
+        (
+            nn.Sequential(nn.Dropout(), nn.Linear(WIDTH, WIDTH), nn.Dropout()),
+            "the module `0`, a Dropout, and 1 other are",
+        ),
+        (nn.Dropout(), "the model, a Dropout, is"),
+    ],
+)
+def test_dropout_that_is_on_is_warned_of(model: nn.Module, named: str) -> None:
+    with pytest.warns(UserWarning, match=rf"{named} in training mode; call model.eval\(\) first"):
+        capture(model.train(), (hidden(),))
 
 
 def test_training_mode_that_changes_nothing_is_not_warned_of() -> None:
