@@ -14,6 +14,9 @@ does it.
 |---|---|---|--:|---|
 | fp8 | blocks, `weight_scale_inv`; experts one by one | yes | 0 | transformers, `dequantize=True` |
 | fp8 | blocks that do not divide the weight | yes | 0 | its formula: transformers refuses these |
+| fp8 | a scale a weight, `weight_scale`, as vLLM's (AutoFP8) and of transformers' embeddings | yes | 0 | its formula |
+| mxfp8 | exponents of 32 columns | yes | 0 | its formula |
+| w8a8_fp8, w8a8_int8, blockwise_int8 | by channel, and in blocks, as SGLang's | yes | 0 | its formula |
 | compressed-tensors | float-quantized: by tensor, channel, block; mxfp8 | yes | 0 | compressed-tensors 0.20 |
 | compressed-tensors | int-quantized (W8A8), symmetric and not | yes | 0 | compressed-tensors 0.20 |
 | compressed-tensors | pack-quantized, 2 to 8 bits (W4A16, …), symmetric and not | yes | 0 | compressed-tensors 0.20 |

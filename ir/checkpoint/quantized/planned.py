@@ -14,7 +14,10 @@ from ir.checkpoint.quantized.kept import KeptWeight, hold_stored
 from ir.checkpoint.quantized.libraries.methods import QUANTIZATION_METHODS, QuantizationMethod
 from ir.checkpoint.quantized.libraries.scaled_codes import MethodSettings
 
-_LEFT_OUT = ("modules_to_not_convert", "ignore", "exclude_modules", "llm_int8_skip_modules", "exclude", "skip_modules")
+_LEFT_OUT = (
+    *("modules_to_not_convert", "ignore", "ignored_layers", "exclude_modules"),
+    *("llm_int8_skip_modules", "exclude", "skip_modules"),
+)
 """The settings that name modules whose weights are not quantized."""
 
 

@@ -96,6 +96,8 @@ class Quantization:
         with reading_settings(self.method):
             groups = (self.settings.get("config_groups") or {}).values()
             named = self.settings.get("activation_scheme") or any(group.get("input_activations") for group in groups)
+        method = QUANTIZATION_METHODS.get(self.method)
+        named = named or (method is not None and method.activations)
         named = named or "DynamicActivation" in str(self.settings.get("quant_type"))  # in the names of torchao's kinds
         return bool(named) or any(name.endswith(_OF_ACTIVATIONS) for name in tensors)
 

@@ -135,6 +135,29 @@ def rows_of_fp8() -> tuple[Tensors, torch.Tensor]:
     return {"x.weight": q, "x.weight_scale": s}, each(R, C, lambda r, c: q[r, c].float() * s[r])
 
 
+def one_scale() -> tuple[Tensors, torch.Tensor]:
+    """vLLM's fp8: a scale a weight, without blocks."""
+    q, s = fp8(R, C), scales(1, dtype=torch.float32)
+    return {"x.weight": q, "x.weight_scale": s, "x.input_scale": s.clone()}, q.float() * s
+
+
+def exponents() -> tuple[Tensors, torch.Tensor]:
+    q, e = fp8(R, 64), integers(120, 130, R, 2).to(torch.uint8)
+    return {"x.weight": q, "x.weight_scale_inv": e}, each(
+        R, 64, lambda r, c: q[r, c].float() * 2.0 ** (int(e[r, c // 32]) - 127)
+    )
+
+
+def int8_in_blocks() -> tuple[Tensors, torch.Tensor]:
+    q, s = integers(-128, 128, R, C).to(torch.int8), scales(3, 5, dtype=torch.float32)
+    return {"x.weight": q, "x.weight_scale_inv": s}, each(R, C, lambda r, c: q[r, c].float() * s[r // 7, c // 5])
+
+
+def int8_of_sglang() -> tuple[Tensors, torch.Tensor]:
+    q, s = integers(-128, 128, R, C).to(torch.int8), scales(R, 1, dtype=torch.float32)
+    return {"x.weight": q, "x.weight_scale": s}, q.float() * s
+
+
 def mxfp4_of_quark() -> tuple[Tensors, torch.Tensor]:
     q, e = integers(0, 16, R, 32), integers(120, 130, R, 1).to(torch.uint8)
     stored = {"x.weight": (q[:, ::2] | q[:, 1::2] << 4).to(torch.uint8), "x.weight_scale": e}
@@ -260,6 +283,11 @@ CT: dict[str, object] = {"quant_method": "compressed-tensors"}
 PACKED: Mapping[str, tuple[dict[str, object], Callable[[], tuple[Tensors, torch.Tensor]]]] = {
     "fp8 in blocks": ({"quant_method": "fp8", "weight_block_size": [7, 5]}, by_blocks),
     "fp8 in blocks that no settings name": ({"quant_method": "fp8"}, by_unnamed_blocks),
+    "fp8 of vllm": ({"quant_method": "fp8", "activation_scheme": "static"}, one_scale),
+    "mxfp8": ({"quant_method": "mxfp8", "weight_block_size": [1, 32]}, exponents),
+    "int8 in blocks": ({"quant_method": "blockwise_int8", "weight_block_size": [7, 5]}, int8_in_blocks),
+    "int8 of sglang": ({"quant_method": "w8a8_int8"}, int8_of_sglang),
+    "fp8 of sglang": ({"quant_method": "w8a8_fp8"}, rows_of_fp8),
     "int8 by channel": (CT, by_channel),
     "4 bits packed": (CT, partial(packed, 4)),
     "8 bits packed, columns in any order": (CT, partial(packed, 8, ordered=True)),

@@ -108,6 +108,26 @@ def fp8_blocks(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Ten
     return {"weight": codes, "weight_scale_inv": size}, codes.float() * wide
 
 
+def fp8_whole(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    codes, size = weight.to(torch.float8_e4m3fn), scales(1).float() * 64
+    return {"weight": codes, "weight_scale": size, "input_scale": torch.tensor(1.0)}, codes.float() * size
+
+
+def mxfp8(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    codes, exponents = weight.to(torch.float8_e4m3fn), torch.arange(weight.numel() // 32) % 5 + 125
+    wide = torch.exp2(exponents.float() - 127).view(weight.shape[0], -1).repeat_interleave(32, 1)
+    return {
+        "weight": codes,
+        "weight_scale_inv": exponents.to(torch.uint8).view(weight.shape[0], -1),
+    }, codes.float() * wide
+
+
+def int8_blocks(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    codes, size = integers(weight).to(torch.int8) - 8, scales(weight.shape[0] // 16, weight.shape[1] // 16).float()
+    wide = size.repeat_interleave(16, 0).repeat_interleave(16, 1)
+    return {"weight": codes, "weight_scale_inv": size}, codes.float() * wide
+
+
 def quark_fp8(weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     codes, size = weight.to(torch.float8_e4m3fn), scales(weight.shape[0]).float() * 64
     return {"weight": codes, "weight_scale": size, "input_scale": torch.tensor(1.0)}, codes.float() * size[:, None]
@@ -174,6 +194,9 @@ _FORMS: dict[str, tuple[Quantizer, dict[str, Any]]] = {
     "Quark's FP8": (quark_fp8, of_quark("fp8_e4m3", "per_channel")),
     "Quark's int4": (quark_int4, of_quark("int4", "per_group")),
     "Quark's MXFP4": (quark_mxfp4, of_quark("fp4", "per_group")),
+    "FP8 with a scale a weight": (fp8_whole, {"quant_method": "fp8", "activation_scheme": "static"}),
+    "MXFP8": (mxfp8, {"quant_method": "mxfp8", "weight_block_size": [1, 32]}),
+    "INT8 in blocks": (int8_blocks, {"quant_method": "blockwise_int8", "weight_block_size": [16, 16]}),
     "FP8 in blocks": (fp8_blocks, {"quant_method": "fp8", "weight_block_size": [16, 16]}),
 }
 

@@ -40,9 +40,11 @@ def _gptq_weight(bits: int, size: int, zeros_less_one: bool, parts: Sources) -> 
             f"layers in GPTQ that are packed into {str(parts['codes'].dtype).removeprefix('torch.')} are not read; "
             "save the model with pack_dtype=torch.int32"
         )
-    bits = bits_that_fit(parts["zeros"].shape[1], parts["scale"].shape[1], bits)
+    named, bits = bits, bits_that_fit(parts["zeros"].shape[1], parts["scale"].shape[1], bits)
     if not bits:
         raise SourceError("layers in GPTQ are read if each has 2 to 8 bits; save the model so")
+    if "g_idx" in parts and bits != named and not _fits(bits, *parts["codes"].shape[:1], *parts["g_idx"].shape):
+        raise ValueError(f"zeros of {bits} bits, and codes of others")
     scheme, groups = Gptq(bits, zeros_less_one), parts["scale"].shape[0]
     columns = parts["codes"].shape[0] * 32 // bits
     if "g_idx" not in parts and size > 0 and columns != size * groups == size * -(-columns // size):
@@ -53,6 +55,11 @@ def _gptq_weight(bits: int, size: int, zeros_less_one: bool, parts: Sources) -> 
         if torch.equal(group, torch.arange(len(group)) // size) and len(group) == size * parts["scale"].shape[0]:
             return scheme, {name: part for name, part in parts.items() if name != "g_idx"}
     return scheme, parts
+
+
+def _fits(bits: int, words: int, columns: int) -> bool:
+    """Whether so many words are filled by numbers of these bits, the last one partly, or the last 32 numbers."""
+    return words in (-(-columns * bits // 32), -(-columns // 32) * bits)
 
 
 def awq_kinds(settings: MethodSettings) -> Kinds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -11,7 +12,7 @@ from ir.checkpoint.quantized.four_bit_floats import Mxfp4Experts
 from ir.checkpoint.quantized.groups import Suffixes
 from ir.checkpoint.quantized.libraries.bitsandbytes import bitsandbytes_kinds, bitsandbytes_layout
 from ir.checkpoint.quantized.libraries.compressed_tensors import compressed_kinds, compressed_layout
-from ir.checkpoint.quantized.libraries.fp8 import fp8_kinds, fp8_layout
+from ir.checkpoint.quantized.libraries.fp8 import fp8_kinds, fp8_layout, int8_blocks_layout, mxfp8_kinds, mxfp8_layout
 from ir.checkpoint.quantized.libraries.gptq import (
     auto_round_kinds,
     auto_round_layout,
@@ -41,18 +42,19 @@ class QuantizationMethod:
     layout: Callable[[MethodSettings, torch.Tensor], StoredLayout | None]
     experts_alone: bool = False
     head: bool = True  # whether the layer that makes logits is quantized, where the settings leave out others alone
+    activations: bool = False  # whether activations are always quantized, too
     own_layers: bool = False  # whether it puts linear layers of its own in the place of those whose weights lie across
 
 
 _BLOCKS = Suffixes("_blocks", "", {"codes": "_blocks", "scale": "_scales"})
 
 
-def _fbgemm_kinds(_: MethodSettings) -> Kinds:
+def _channel_kinds(_: MethodSettings) -> Kinds:
     return {SCALE: scaled_codes}
 
 
-def _fbgemm_layout(_: MethodSettings, weight: torch.Tensor) -> StoredLayout:
-    return scaled_layout(weight, torch.float8_e4m3fn, (weight.shape[-2], 1))
+def _channel_layout(codes: torch.dtype, _: MethodSettings, weight: torch.Tensor) -> StoredLayout:
+    return scaled_layout(weight, codes, (weight.shape[-2], 1))
 
 
 def _mxfp4_kinds(_: MethodSettings) -> Kinds:
@@ -69,7 +71,11 @@ def _mxfp4_layout(_: MethodSettings, weight: torch.Tensor) -> StoredLayout | Non
 
 QUANTIZATION_METHODS: Mapping[str, QuantizationMethod] = {
     "fp8": QuantizationMethod(fp8_kinds, fp8_layout),
-    "fbgemm_fp8": QuantizationMethod(_fbgemm_kinds, _fbgemm_layout),
+    "mxfp8": QuantizationMethod(mxfp8_kinds, mxfp8_layout),
+    "fbgemm_fp8": QuantizationMethod(_channel_kinds, partial(_channel_layout, torch.float8_e4m3fn)),
+    "w8a8-fp8": QuantizationMethod(_channel_kinds, partial(_channel_layout, torch.float8_e4m3fn), activations=True),
+    "w8a8-int8": QuantizationMethod(_channel_kinds, partial(_channel_layout, torch.int8), activations=True),
+    "blockwise-int8": QuantizationMethod(fp8_kinds, int8_blocks_layout),
     "modelopt": QuantizationMethod(modelopt_kinds, modelopt_layout),
     "compressed-tensors": QuantizationMethod(compressed_kinds, compressed_layout),
     "gptq": QuantizationMethod(gptq_kinds, gptq_layout, head=False, own_layers=True),

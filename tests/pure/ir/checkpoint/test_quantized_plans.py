@@ -20,6 +20,14 @@ SETTINGS: Mapping[str, tuple[str, dict[str, object], Stored]] = {  # for a weigh
     "blocks": ("fp8", {"weight_block_size": [32, 32]}, {"": (FP8, (48, 64)), "_scale": (FLOAT, (2, 2))}),
     "blocks that are not named": ("fp8", {}, {"": (FP8, (48, 64)), "_scale": (FLOAT, (1, 1))}),
     "no blocks": ("fp8", {"weight_block_size": None}, {"": (FP8, (48, 64)), "_scale": (FLOAT, ())}),
+    "int8 in blocks": (
+        "blockwise-int8",
+        {"weight_block_size": [32, 32]},
+        {"": (torch.int8, (48, 64)), "_scale": (FLOAT, (2, 2))},
+    ),
+    "mxfp8": ("mxfp8", {}, {"": (FP8, (48, 64)), "_scale": (BYTE, (48, 2))}),
+    "fp8 of sglang": ("w8a8-fp8", {}, {"": (FP8, (48, 64)), "_scale": (FLOAT, (48, 1))}),
+    "int8 of sglang": ("w8a8-int8", {}, {"": (torch.int8, (48, 64)), "_scale": (FLOAT, (48, 1))}),
     "fbgemm": ("fbgemm_fp8", {}, {"": (FP8, (48, 64)), "_scale": (FLOAT, (48, 1))}),
     "modelopt": ("modelopt", {"quant_algo": "FP8"}, {"": (FP8, (48, 64)), "_scale": (FLOAT, ())}),
     "nvfp4": (
@@ -151,10 +159,11 @@ def test_what_makes_logits_is_left_out_where_others_are(method: str) -> None:
     assert held(model, "layer.weight") == held(model, "lm_head.weight") == {"": (FLOAT, (48, 64))}
 
 
+@pytest.mark.parametrize("setting", ["modules_to_not_convert", "ignored_layers"])
 @pytest.mark.parametrize("key", ["layer", "lay*", "re:^layer$"])
-def test_modules_that_the_settings_leave_out(key: str) -> None:
+def test_modules_that_the_settings_leave_out(key: str, setting: str) -> None:
     model = made()
-    hold_planned(model, "fp8", {"modules_to_not_convert": [key]})
+    hold_planned(model, "fp8", {setting: [key]})
     assert held(model, "layer.weight") == {"": (FLOAT, (48, 64))}
     assert held(model, "lm_head.weight")[""] == (FP8, (48, 64))
 

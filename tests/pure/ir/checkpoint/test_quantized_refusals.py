@@ -18,7 +18,11 @@ from ir.errors import SourceError
 from tests.support.weights.packed_weights import C, R, Tensors, fp8, gptq, int4_in_tiles, nf4, of_hqq, scales
 
 REFUSED: Mapping[str, tuple[str, dict[str, object], str]] = {
-    "an unknown method": ("aqlm", {}, "weights quantized by aqlm are not read, those of fp8, fbgemm_fp8, modelopt, "),
+    "an unknown method": (
+        "aqlm",
+        {},
+        "weights quantized by aqlm are not read, those of fp8, mxfp8, fbgemm_fp8, w8a8-fp8, ",
+    ),
     "16 bits": ("gptq", {"bits": 16}, "GPTQ of 16 bits as gptq is not read; 2 to 8 bits as gptq or gptq_v2 are"),
     "the first form of marlin": ("gptq", {"bits": 4, "is_marlin_format": True}, "GPTQ of 4 bits as marlin is not read"),
     "auto-round with activations": (
@@ -134,6 +138,17 @@ def test_words_of_other_sizes_are_refused() -> None:
     quark = {"x.weight": torch.ones(C, 2, dtype=torch.int32), "x.weight_scale": scales(3, R)}
     with pytest.raises(SourceError, match=r"Quark's weights of 4 bits are read with zeros beside them; export"):
         Quantization("quark", {}).weights({name: Held(t) for name, t in quark.items()})
+
+
+def test_codes_of_other_bits_than_their_zeros_are_refused() -> None:
+    """Zeros of 3 bits that are filled up to 3 words, which might be of 5 bits, too."""
+    stored = {"qweight": (3, 16), "qzeros": (2, 3), "g_idx": (32,)}
+    tensors = {f"x.{name}": torch.zeros(shape, dtype=torch.int32) for name, shape in stored.items()}
+    tensors["x.scales"] = scales(2, 16)
+    with pytest.raises(SourceError, match=r"x.weight is not stored as .* \(ValueError: zeros of 5 bits, and codes of"):
+        Quantization("gptq", {"bits": 3}).weights(
+            {n: Held(t) for n, t in {**tensors, "x.scales": scales(2, 16)}.items()}
+        )
 
 
 def test_forms_of_hqq_that_are_refused() -> None:

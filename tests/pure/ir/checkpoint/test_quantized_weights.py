@@ -147,6 +147,12 @@ def test_kinds_of_torchao_say_whether_activations_are_quantized() -> None:
         assert Quantization("torchao", {"quant_type": {"default": {"_type": name}}}).of_activations({}) == dynamic
 
 
+@pytest.mark.parametrize("method", ["w8a8-fp8", "w8a8-int8"])
+def test_methods_that_always_quantize_activations(method: str) -> None:
+    assert Quantization(method, {}).of_activations({})
+    assert not Quantization("blockwise-int8", {}).of_activations({})
+
+
 def test_memory_is_that_of_a_block_of_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dequantized, "BLOCK_ELEMENTS", 2 * C)
     save_file({"x.weight": fp8(R, C), "x.weight_scale_inv": scales(R, 1)}, tmp_path / "model.safetensors")
