@@ -171,7 +171,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         """The tensors of a model with adapters merged into them, or kept beside them."""
         tensors, notes = self.tensors, list(self.notes)
         if kept := [adapter for adapter in adapters if adapter.kept]:
-            notes += filter(None, (adapter.lacking(model) for adapter in kept))
+            notes += filter(None, (adapter.lacking(model, tensors) for adapter in kept))
             tensors = keep_adapters(model, tensors, kept)
             notes.append(f"each row chooses an adapter, or none: {', '.join(adapter_names(model))}")
         for adapter in (adapter for adapter in adapters if not adapter.kept):
@@ -179,7 +179,7 @@ class Checkpoint(Mapping[str, torch.Tensor]):
             before = {id(tensor) for tensor in tensors.values()}
             changed = len(adapter.done) + sum(id(tensor) not in before for tensor in merged.values())
             said = (f"{adapter} is merged into {changed} weights", adapter.shared(model, tensors))
-            notes += filter(None, (*said, adapter.lacking(model)))
+            notes += filter(None, (*said, adapter.lacking(model, tensors)))
             tensors = merged
         return Checkpoint(self.path, tensors, tuple(notes), self.tables)
 

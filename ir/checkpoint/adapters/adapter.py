@@ -15,6 +15,8 @@ from torch import nn
 from ir.checkpoint.adapters.kinds.known import INDICES, KINDS, PARTS, SHARED
 from ir.checkpoint.adapters.kinds.lora import TOKENS
 from ir.checkpoint.adapters.layer import LayerAdapter, LayerChange, scale_of
+from ir.checkpoint.adapters.low_rank import Adapted, AdaptedExperts
+from ir.checkpoint.adapters.retrained import Retrained
 from ir.checkpoint.adapters.settings import (
     NO_WEIGHTS,
     SETTINGS,
@@ -25,6 +27,7 @@ from ir.checkpoint.adapters.settings import (
 )
 from ir.checkpoint.adapters.targets import unchanged_targets
 from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.mosaic import Mosaic
 from ir.checkpoint.names import own_tensors, renamed_for, unwrapped
 from ir.checkpoint.tensors import Tensorlike
 from ir.checkpoint.ties import alike_names
@@ -148,15 +151,17 @@ class Adapter:
             return ""
         return f"{self} was trained on {'; '.join(tied)}, and not changed there: they are two weights from here on"
 
-    def lacking(self, model: nn.Module) -> str:
+    def lacking(self, model: nn.Module, tensors: Mapping[str, Tensorlike]) -> str:
         """A note on the layers that the settings name and the adapter has no tensors for; empty where there are none.
 
-        peft warns of these, and leaves them as the base has them.
+        peft warns of these, and leaves them as the base has them.  `tensors` are those that the adapter is merged into,
+        some of which may be changed already, as it had the checkpoint's names for them.
         """
         own = own_tensors(model)
         layers, whole = self.by_layer(own)
         names = [name for name, _ in self._changes(model, layers, own, {})]
-        if not (left := unchanged_targets(model, self.settings, {*names, *whole})):
+        done = [name for name, tensor in tensors.items() if _is_changed(tensor)] if self.done else []
+        if not (left := unchanged_targets(model, self.settings, {*names, *whole, *done})):
             return ""
         return f"{self} has no tensors for {listed_names(left, 3)}, which its settings name: they are as in the base"
 
@@ -281,6 +286,13 @@ class Adapter:
 
     def __str__(self) -> str:
         return f"the {self.settings.get('peft_type')} adapter in {self.path}"
+
+
+def _is_changed(tensor: Tensorlike) -> bool:
+    """Whether an adapter has changed a tensor, or a part of one that is joined."""
+    if isinstance(tensor, Mosaic):
+        return any(_is_changed(tile.source) for tile in tensor.tiles)
+    return isinstance(tensor, Adapted | AdaptedExperts | Retrained)
 
 
 def _known(own: Iterable[str], layers: Iterable[LayerParts], whole: Mapping[str, Tensorlike]) -> dict[str, str]:
