@@ -354,12 +354,12 @@ def test_single_experts_are_adapted_before_they_are_joined(tmp_path: Path) -> No
     save_file(whole, tmp_path / "whole.safetensors")
     expected = Checkpoint.open(tmp_path / "whole.safetensors").for_model(model)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+    named = {"target_modules": ["q_proj", "v_proj"], "target_parameters": ["experts.gate_up_proj"]}
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", **LORA, **named}))
+    (_, lacking) = held.adapted_by(Adapter.open(tmp_path)).for_model(model).notes
+    assert "has no tensors for model.layers.0.self_attn.v_proj, which its settings name" in lacking
     headless = hf.MixtralModel(config)
     head = {"lora_A": random(2, 8), "lora_B": random(5, 2)}
     save_file({f"lm_head.{name}.weight": t for name, t in head.items()}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(SourceError, match=r"adapts lm_head.weight, which the model lacks; is it its base"):
         held.adapted_by(Adapter.open(tmp_path)).for_model(headless)
-    named = {"target_modules": ["q_proj", "v_proj"], "target_parameters": ["experts.gate_up_proj"]}
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", **LORA, **named}))
-    (_, lacking) = held.adapted_by(Adapter.open(tmp_path)).for_model(model).notes
-    assert "has no tensors for model.layers.0.self_attn.v_proj, which its settings name" in lacking
