@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -68,11 +69,10 @@ def write_files(out: Path, texts: Mapping[str, str], force: bool) -> list[Path]:
         )
     for name in others:
         (out / name).rename(_aside(out / name))
-    for name, text in texts.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_text(text, encoding="utf-8")
     written |= {name: _digest(text.encode()) for name, text in texts.items()}
-    (out / WRITTEN).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    for name, text in (*texts.items(), (WRITTEN, json.dumps(written, indent=1) + "\n")):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        replace_file(out / name, partial(Path.write_text, data=text, encoding="utf-8"))
     return [out / name for name in texts]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from collections.abc import Iterator, Mapping
@@ -116,10 +117,13 @@ def _write_distributed(folder: Path, shares: list[dict[str, StageTensor]]) -> No
 
 
 def _write_items(file: Path, share: Mapping[str, StageTensor]) -> Iterator[tuple[MetadataIndex, _StorageInfo]]:
-    """Tensors one after the other, each as torch.save writes it; yields the place of each."""
+    """Tensors one after the other, each as torch.save writes it; yields the place of each.  Raises OSError."""
     with file.open("wb") as opened:
         for name, tensor in share.items():
-            start = opened.tell()
-            torch.save(tensor.source.read(tensor.dtype), opened)
+            start, content = opened.tell(), io.BytesIO()
+            torch.save(
+                tensor.source.read(tensor.dtype), content
+            )  # which fails by errors of its own where a disk is full
+            opened.write(content.getbuffer())
             corner = torch.Size([0] * len(tensor.source.shape))
             yield MetadataIndex(name, corner), _StorageInfo(file.name, start, opened.tell() - start)

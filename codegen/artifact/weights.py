@@ -119,9 +119,7 @@ def _write(
                     wrote(block.nbytes)
     except OSError as e:
         need = sum(w.nbytes for w in weights.values())
-        raise OutputError(
-            f"cannot write {name} to {path.name}: {e.strerror}; the file needs {need:,} bytes, --weights link very few"
-        ) from e
+        raise OutputError(f"cannot write {name} to {path.name}: {e.strerror}; the file needs {need:,} bytes") from e
     return digest.hexdigest(), {name: f"{total:08x}" for name, total in sums.items()}
 
 

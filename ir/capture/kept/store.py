@@ -64,13 +64,23 @@ def keep(key: str, kept: object) -> None:
             return
         place = folder()
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile(dir=place, delete=False) as file:
-            file.write(buffer.getbuffer())
-        os.replace(file.name, place / key)
+        _write(place / key, buffer.getbuffer())
         for old in sorted(place.iterdir(), key=lambda f: f.stat().st_mtime, reverse=True)[MOST_FILES:]:
             old.unlink()
     except Exception:  # an example or a default that cannot be pickled, a full disk, no home: the next run exports anew
         return
+
+
+def _write(file: Path, content: memoryview) -> None:
+    """Write a file that others read as a whole, or not at all.  Raises OSError."""
+    with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as fresh:
+        try:
+            fresh.write(content)
+            fresh.flush()
+            os.replace(fresh.name, file)
+        except OSError:  # a part of it would take what room is left
+            os.unlink(fresh.name)
+            raise
 
 
 class _Pickler(pickle.Pickler):

@@ -176,5 +176,9 @@ def _write(file: Path, text: str) -> None:
     """Write a file that others read as a whole, or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     written = file.with_name(f"{file.name}.{os.getpid()}")
-    written.write_text(text)
-    os.replace(written, file)
+    try:
+        written.write_text(text)
+        os.replace(written, file)
+    except OSError:  # a part of it would take what room is left
+        written.unlink(missing_ok=True)
+        raise

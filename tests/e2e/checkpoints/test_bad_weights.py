@@ -244,7 +244,7 @@ def test_a_disk_that_is_full(shell: Shell) -> None:
         capture_output=True,
         text=True,
     )
-    message = "weight to stage_0.safetensors: File too large; the file needs 33,280 bytes, --weights link very few"
+    message = "weight to stage_0.safetensors: File too large; the file needs 33,280 bytes"
     assert message in done.stderr
     assert (done.returncode, done.stdout) == (2, "")
     assert shell.contents() == before

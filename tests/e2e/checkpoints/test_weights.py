@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from collections import OrderedDict
 from pathlib import Path
@@ -196,6 +197,18 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
     ):
         cut(tmp_path, model())
     assert {f.name: f.read_bytes() for f in out.iterdir()} == before
+    assert [f.name for f in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("form", ["safetensors", "dcp"])
+def test_a_checkpoint_that_a_disk_has_no_room_for(tmp_path: Path, form: str) -> None:
+    out, limits = cut(tmp_path, model()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (700, limits[1]))
+        with pytest.raises(OutputError, match=r"cannot write .*: .*File too large"):
+            write_checkpoint(out, form, tmp_path / "whole")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert [f.name for f in tmp_path.iterdir()] == ["out"]
 
 

@@ -60,6 +60,19 @@ def test_the_same_model_is_captured_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert captured(model(), torch.randn(2, 4)) == (first[0], True)
 
 
+def test_a_full_disk_keeps_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of a file would take what room is left."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ir.capture.kept.store.os.replace", full)
+        first = captured(model(), torch.randn(2, 4))
+    assert [*folder().iterdir()] == []
+    assert captured(model(), torch.randn(2, 4)) == first == (first[0], False)
+
+
 class Branching(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cond(x.sum() > 0, lambda x: x.sin() + 1, lambda x: x.cos(), (x,))

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.errors import InputError
 from runtime.measure.__main__ import main as measure
-from runtime.output_files import replace_file, require_writable
+from runtime.output_files import replace_file, require_writable, write_files
 from tests.support.patience import PATIENCE
 
 
@@ -51,6 +51,24 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
         replace_file(link, full)
     assert file.read_text() == "second"
     assert {path.name for path in file.parent.iterdir()} == {"y"}
+
+
+def test_files_that_a_full_disk_kept_from_being_written_are_not_taken_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Path.write_text
+
+    def full(path: Path, data: str, **options: str) -> None:
+        whole(path, data[:1], **options)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(InputError, match=r"cannot write .*one: No space left on device"):
+            write_files(tmp_path, {"a/one": "first", "two": "second"}, False)
+    assert [file.name for file in tmp_path.rglob("*")] == ["a"]
+    written = write_files(tmp_path, {"a/one": "first", "two": "second"}, False)
+    assert [file.read_text() for file in written] == ["first", "second"]
 
 
 def test_what_is_no_file_is_written_to_and_stays(tmp_path: Path) -> None:
