@@ -22,7 +22,7 @@ _EVICTING_HOST, _EVICTING_DEVICE = 64 << 20, 256 << 20  # bytes, more than cache
 _LARGE_WEIGHTS = 1 << 18  # bytes; smaller ones may stay in the cache from one batch to the next
 _LARGE_VALUES = 1 << 21  # bytes; results of smaller ones are written to freed memory that is still in the cache
 _HEATING = 1.0  # seconds of load until the clock of an accelerator is steady
-_LOAD = 1e-3  # seconds of load before each call; a lighter one leaves clocks above those within a stage
+_LOAD = 7.5e-4  # seconds of load before each call: less leaves clocks above those within a stage, more below
 _SMALL_CALLS = 41  # of the kernel that tells what events cost
 
 
