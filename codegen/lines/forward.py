@@ -15,7 +15,7 @@ from codegen.lines.line import Bind, For, Line, Put, Return
 from codegen.lines.scopes.local_names import NameHints
 from codegen.lines.scopes.scope import Scope
 from codegen.lines.sizes import opening_lines
-from codegen.lines.writes import with_writes, writes_in_place
+from codegen.lines.writes import InPlace, with_writes
 from codegen.spelling.expressions import (
     Attribute,
     EmptyList,
@@ -111,7 +111,7 @@ class _BodyPlanner:
         last = {v: i for i, r in enumerate(roots) for v in r.reads} | dict.fromkeys(kept, len(roots))
         preferred = preferred or {}
         source = NameHints(roots, last, scope.names, {**self._preferred(roots, scope, preferred), **preferred})
-        in_place = writes_in_place(roots, last, live_out)
+        in_place = InPlace.among(roots, last, live_out)
         at_once = returns and bool(roots) and _makes_all(roots[-1], kept)
         steps: list[StatementLines] = []
         for i, root in enumerate(roots):
@@ -119,7 +119,7 @@ class _BodyPlanner:
             if isinstance(root.statement, Loop):
                 lines = self._loop(root.statement, scope, live)
             elif isinstance(root.statement, PartWrite):
-                lines = _write(root, i, source, root.statement in in_place, live, scope)
+                lines = _write(root, i, source, in_place, live, scope)
             elif at_once and i == len(roots) - 1:
                 lines = [Return((scope.expression(root.statement, root.nested),), root.origin)]
             else:
@@ -210,7 +210,7 @@ def _statement(
 
 
 def _write(
-    root: Root, at: int, source: NameHints, in_place: bool, live: AbstractSet[Value], scope: Scope
+    root: Root, at: int, source: NameHints, in_place: InPlace, live: AbstractSet[Value], scope: Scope
 ) -> list[Line]:
     """A line that writes into a tensor, or else into a copy of it, which gets the name."""
     write = root.statement
@@ -223,7 +223,7 @@ def _write(
     base = scope.value(write.base)
     made: Expression = operand(write.value) if isinstance(write.value, Value) else number(write.value)
     copied: list[Line] = []
-    if in_place and isinstance(base, Variable) and scope.names.holder.get(base.name) is write.base:
+    if write in in_place.writes and isinstance(base, Variable) and scope.names.holder.get(base.name) is write.base:
         scope.names.hold(base.name, result)
     else:
         name = scope.names.give(result, source.candidates(at, 0), live | set(root.reads))
@@ -232,7 +232,7 @@ def _write(
     for call in write.part:
         known = {v: operand(v) for v in call.operands[1:]}
         target = Operation(call, {call.operands[0]: target, **known})
-    return [*copied, Put(target, made, write.calls, root.origin)]
+    return [*copied, Put(target, made, write.calls, root.origin, write in in_place.sums)]
 
 
 def _unpacks(statement: Statement) -> bool:

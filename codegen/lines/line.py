@@ -63,13 +63,14 @@ class Put:
     value: Expression
     calls: tuple[Call, ...]  # of the graph, that it stands for
     origin: Frame | None = None
+    may_sum: bool = False  # whether the sum reads the tensor nowhere else
 
     @cached_property
     def source(self) -> str:
         target, value = source(self.target), source(self.value)
         if isinstance(self.target, Operation) and not target.endswith("]"):
             return f"{target}.{'fill_' if isinstance(self.value, Verbatim) else 'copy_'}({value})"
-        if isinstance(self.value, Operation) and (symbol := _AUGMENTED.get(self.value.call.op)):
+        if self.may_sum and isinstance(self.value, Operation) and (symbol := AUGMENTED.get(self.value.call.op)):
             call, operands = self.value.call, self.value.operands
             left = next((source(operands[v]) for v in call.args[:1] if v in operands), "")
             keeps_type = call.operands[0].type.dtype is call.results[0].type.dtype
@@ -78,7 +79,7 @@ class Put:
         return f"{target} = {value}"
 
 
-_AUGMENTED = {aten.add.Tensor: "+", aten.sub.Tensor: "-", aten.mul.Tensor: "*", aten.div.Tensor: "/"}
+AUGMENTED = {aten.add.Tensor: "+", aten.sub.Tensor: "-", aten.mul.Tensor: "*", aten.div.Tensor: "/"}
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codegen.lines.inlining import Root
+from codegen.lines.line import AUGMENTED
 from codegen.spelling.subscripts import is_subscript
 from codegen.structure.program import PartWrite, Statement, operands, results
 from ir.graph import Call, Value, is_whole
@@ -141,35 +142,69 @@ def _where(view: Call) -> list[Any]:
 # ---- in place
 
 
-def writes_in_place(
-    roots: Sequence[Root], last: Mapping[Value, int], live_out: AbstractSet[Value] = frozenset()
-) -> set[PartWrite]:
-    """The writes of a function that may change the tensor that is there.
+@dataclass(frozen=True)
+class InPlace:
+    """The writes of a function that may change the tensor that is there, and those that may add to it, say."""
 
-    The function made the tensor, and neither it nor another one in its memory is read afterwards.  `last` has the
-    place of the root that reads a value last; `live_out` are read after the function's statements.
-    """
-    memory, found = _Memory(), set[PartWrite]()
-    for i, root in enumerate(roots):
-        for statement in (*root.nested.values(), root.statement):
-            memory.add(statement)
-        write = root.statement
-        if not isinstance(write, PartWrite):
-            continue
-        sharing = memory.sharing(write.base)
-        ends = all(last.get(v, -1) <= i and v not in live_out for v in sharing)
-        if ends and write.value not in sharing and memory.is_own(write.base):
-            found.add(write)
-            memory.join([write.base, *write.results])
-    return found
+    writes: AbstractSet[PartWrite]
+    sums: AbstractSet[PartWrite]
+
+    @classmethod
+    def among(
+        cls, roots: Sequence[Root], last: Mapping[Value, int], live_out: AbstractSet[Value] = frozenset()
+    ) -> InPlace:
+        """Those among the statements of a function.
+
+        The function made the tensor, neither it nor another one in its memory is read afterwards, and nothing that
+        has read one is to have it when gradients are computed.  `x[1:] += x[:-1]` would read what it has written: in
+        the expression of a sum, only the part itself is read.  `last` has the place of the root that reads a value
+        last; `live_out` are read after the function's statements.
+        """
+        memory, writes, sums = _Memory(), set[PartWrite](), set[PartWrite]()
+        for i, root in enumerate(roots):
+            write = root.statement
+            for statement in (*root.nested.values(), write):
+                memory.add(statement)
+            if not isinstance(write, PartWrite):
+                memory.keep(root)
+                continue
+            sharing = memory.sharing(write.base)
+            read = [v for s in root.nested.values() for v in operands(s) if v in sharing and v not in root.nested]
+            if read == [write.base] and _changes_part(write, root):
+                sums.add(write)
+            else:
+                memory.keep(root)
+            ends = all(last.get(v, -1) <= i and v not in live_out for v in sharing)
+            is_free = write.value not in sharing and memory.kept.isdisjoint(sharing)
+            if ends and is_free and memory.is_own(write.base):
+                writes.add(write)
+                memory.join([write.base, *write.results])
+        return cls(writes, sums)
+
+
+def _changes_part(write: PartWrite, root: Root) -> bool:
+    """Whether what is written is the part as it was, plus, minus, times or by something."""
+    value = root.nested.get(write.value) if isinstance(write.value, Value) else None
+    if not isinstance(value, Call) or value.op not in AUGMENTED:
+        return False
+    changed = value.args[0]
+    while isinstance(view := root.nested.get(changed), Call) and is_subscript(view):
+        changed = view.operands[0]
+    return changed is write.base
 
 
 @dataclass
 class _Memory:
-    """The values that may share memory, as far as the statements of a function show."""
+    """The values that may share memory, as far as the statements of a function show, and those kept for gradients."""
 
     makers: dict[Value, Statement] = field(default_factory=dict)
     sets: dict[Value, set[Value]] = field(default_factory=dict)
+    kept: set[Value] = field(default_factory=set)
+
+    def keep(self, root: Root) -> None:
+        """Note the values that the statements of a root may have when gradients are computed."""
+        for statement in (*root.nested.values(), root.statement):
+            self.kept.update(_kept(statement))
 
     def add(self, statement: Statement) -> None:
         """Note what a statement makes."""
@@ -200,6 +235,20 @@ class _Memory:
         return False
 
 
+def _kept(statement: Statement) -> Sequence[Value]:
+    """The operands that a statement may have when gradients are computed."""
+    match statement:
+        case PartWrite():
+            return ()
+        case Call(op=op) if (moves := rearrangement(op)) is not None and moves.may_alias:
+            return ()
+        case Call(op=op) if aten_name(op) in _KEEPS_NOTHING or (
+            aten_name(op) in ("mul", "div") and len(operands(statement)) == 1
+        ):
+            return ()
+    return [v for v in operands(statement) if v.type.dtype.is_floating_point or v.type.dtype.is_complex]
+
+
 def _shared(statement: Statement) -> Sequence[Value]:
     """The operands in whose memory the results of a statement may lie."""
     match statement:
@@ -216,6 +265,7 @@ def _shared(statement: Statement) -> Sequence[Value]:
 
 
 _APART = {Elements.SAME, Elements.CAST, Elements.RESHAPED, Elements.PERMUTED, Elements.SLICED, Elements.SELECTED}
+_KEEPS_NOTHING = {"add", "cat", "clone", "neg", "stack", "sub", "sum", "to", "_to_copy"}
 _MAKERS = {"add", "arange", "cat", "clone", "contiguous", "conv1d", "conv2d", "conv3d", "copy", "div", "embedding"}
 _MAKERS |= {"empty", "empty_like", "eye", "fill", "full", "full_like", "index", "index_add", "index_copy", "index_put"}
 _MAKERS |= {"linear", "masked_fill", "matmul", "mul", "neg", "new_empty", "new_full", "new_ones", "new_zeros", "ones"}

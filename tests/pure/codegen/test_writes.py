@@ -63,7 +63,22 @@ def check(function: Function) -> str:
         wanted = expected if isinstance(expected, tuple) else (expected,)
         assert_same(tuple(wanted), found)
         assert torch.equal(x, before)  # the caller's own
+        try:
+            wanted_gradient = gradient(model, x)
+        except RuntimeError:  # of a model that writes over what its gradients need
+            continue
+        assert torch.equal(gradient(stage, x), wanted_gradient)
     return text
+
+
+def gradient(module: nn.Module, x: Tensor) -> Tensor:
+    """The gradient of all results by the input, each number of which weighs otherwise."""
+    x = x.clone().requires_grad_()
+    made = module(x)
+    made = made if isinstance(made, tuple) else (made,)
+    sum((one * torch.arange(one.numel()).view(one.shape)).sum() for one in made).backward()  # type: ignore[union-attr]
+    assert x.grad is not None
+    return x.grad
 
 
 def shifted(x: Tensor) -> Tensor:
@@ -139,6 +154,21 @@ def overlapping(x: Tensor) -> Tensor:
     return y
 
 
+def changed_by_what_is_beside(x: Tensor) -> Tensor:
+    y = x + 1
+    y[:, 1:] = y[:, 1:] * y[:, :-1]  # y[:, 1:] *= y[:, :-1] reads what it has written
+    y[:, :, :2] = y[:, :, :2] - y[:, :, 1:3]
+    return y
+
+
+def kept_for_gradients(x: Tensor) -> Tensor:
+    y = x + 1
+    squares = y * y
+    z = torch.slice_scatter(y, x[:, :1], 1, 0, 1)
+    part = z[:, 1:] * x[:, 1:]
+    return squares + torch.slice_scatter(z, part.sigmoid(), 1, 1, 4)
+
+
 def view_read_later(x: Tensor) -> Tensor:
     y = x + 1
     copied = y[:, 0] * 1
@@ -187,7 +217,19 @@ def same_zeros(x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     "function",
-    [an_input, kept_before, overlapping, view_read_later, two_versions, through_views, expanded, by_rows, same_zeros],
+    [
+        an_input,
+        kept_before,
+        overlapping,
+        changed_by_what_is_beside,
+        kept_for_gradients,
+        view_read_later,
+        two_versions,
+        through_views,
+        expanded,
+        by_rows,
+        same_zeros,
+    ],
 )
 def test_what_is_read_later_is_as_it_was(function: Function) -> None:
     assert "scatter" not in check(function)
