@@ -1,6 +1,6 @@
 """The operators that a function of pointwise operators runs, recorded from a run."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite
 
 import torch
@@ -47,8 +47,8 @@ class FunctionSteps:
             at = len(shape) - last
             return (*shape[:at], count, *shape[at + 1 :]) if at >= 0 and shape[at] == 2 else shape
 
-        steps = tuple(replace(step, shape=longer(step.shape)) for step in self.steps)
-        return replace(self, steps=steps, shape=longer(self.shape))
+        steps = tuple(RecordedStep(s.name, s.operands, longer(s.shape), s.dtype, s.start) for s in self.steps)
+        return FunctionSteps(self.inputs, steps, self.returned, longer(self.shape), self.stride)
 
 
 class NoKernel(Exception):
