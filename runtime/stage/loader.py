@@ -21,7 +21,7 @@ from runtime.caller import warn_caller
 from runtime.device.kinds import kind_of
 from runtime.errors import ManifestError, text_of
 from runtime.manifest.digests import file_hash, sample_hash
-from runtime.manifest.manifest import CheckpointFile, Manifest, Operator, ProgramStage
+from runtime.manifest.manifest import FILE, CheckpointFile, Manifest, Operator, ProgramStage, is_sealed
 from runtime.stage.added_adapters import added_files, with_added
 from runtime.stage.helper_kernels import HelperKernels
 from runtime.stage.linear.few_rows import use_few_rows
@@ -47,9 +47,9 @@ def load_stages(
 ) -> tuple[LoadedStage, ...]:
     """Load each stage, or those with the `indices`, onto its device, as many at once as there are devices.
 
-    A stage file that was edited runs with a warning.  `strict` refuses it, and reads every weights file once more
-    to compare it with its hash.  Files of a checkpoint are compared by length and a sample of their bytes, since
-    they can have 100 GB and more.  `devices`: one for each stage of the manifest.  `checked`: whether this
+    A stage file or a manifest that was edited runs with a warning.  `strict` refuses it, and reads every weights file
+    once more to compare it with its hash.  Files of a checkpoint are compared by length and a sample of their bytes,
+    since they can have 100 GB and more.  `devices`: one for each stage of the manifest.  `checked`: whether this
     process, or another one, has called `check_stages`.
 
     Raises ManifestError for a file that is missing, damaged or, if `strict`, changed; DeviceError if a device does
@@ -109,7 +109,9 @@ def _merge_linear(modules: Sequence[StageModule], manifest: Manifest, device: to
 
 
 def check_stages(folder: Path, manifest: Manifest, chosen: Sequence[int], strict: bool) -> None:
-    """Raise ManifestError, or warn, as `load_stages` does, of the files of the chosen stages."""
+    """Raise ManifestError, or warn, as `load_stages` does, of the manifest and the files of the chosen stages."""
+    if manifest.seal and not is_sealed(folder):  # one that was written by hand has none
+        _tell_edited(f"{FILE} differs from its seal", strict)
     for name in manifest.helpers:
         _require_file(folder / name)
         _check_hash(folder, name, manifest, strict)
@@ -160,9 +162,13 @@ def _check_link(folder: Path, link: CheckpointFile) -> None:
 def _check_hash(folder: Path, name: str, manifest: Manifest, strict: bool) -> None:
     if file_hash(folder / name) == manifest.files.get(name):
         return
+    _tell_edited(f"{name} differs from the manifest", strict)
+
+
+def _tell_edited(fault: str, strict: bool) -> None:
     if strict:
-        raise ManifestError(f"{name} differs from the manifest: it was edited; load it without strict to run it")
-    warn_caller(f"{name} differs from the manifest: it was edited")
+        raise ManifestError(f"{fault}: it was edited; load it without strict to run it")
+    warn_caller(f"{fault}: it was edited")
 
 
 def _load_modules(

@@ -79,7 +79,8 @@ def test_the_file_that_registers_an_operator_goes_with_the_stages(tmp_path: Path
     torch.testing.assert_close(torch.load(tmp_path / "y.pt"), wanted, rtol=0, atol=0)
     assert any("the cost of test_own_file::linear is unknown" in note for note in plan.graph.notes)
     devices = [torch.device("cpu")] * 2
-    for entry in (table := json.loads((out / "manifest.json").read_text()))["operators"]:
+    table = json.loads((out / "manifest.json").read_text()) | {"seal": ""}
+    for entry in table["operators"]:
         entry.update(name="test_nowhere::linear", module="")
     (out / "manifest.json").write_text(json.dumps(table))
     with pytest.raises(ManifestError, match="runs the operator test_nowhere::linear; import what registers it first"):

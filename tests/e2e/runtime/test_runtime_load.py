@@ -18,6 +18,7 @@ from torch.nn import functional
 import runtime
 from runtime import DeviceError, InputError, ManifestError, Pipeline
 from runtime.check.artifact import faults
+from runtime.manifest.manifest import FILE, Manifest
 from runtime.run import main
 from tests.support.artifacts.by_hand import Part, chain, write
 from tests.support.patience import PATIENCE
@@ -40,6 +41,17 @@ def test_an_edited_stage_runs_with_one_warning(tmp_path: Path) -> None:
     assert caught[0].filename == __file__
     with pipe:
         assert torch.equal(pipe(X), (X + 1) * 3)
+
+
+def test_an_edited_manifest_is_told(tmp_path: Path) -> None:
+    """A page of another size, say, would mix up texts."""
+    Manifest.read(chain(tmp_path)).write_sealed(tmp_path)
+    Pipeline.load(tmp_path, strict=True).close()
+    edit(tmp_path / FILE, '"pages": 0', '"pages": 3')
+    with pytest.warns(UserWarning, match="manifest.json differs from its seal: it was edited"):
+        Pipeline.load(tmp_path).close()
+    with pytest.raises(ManifestError, match="differs from its seal: it was edited; load it without strict"):
+        Pipeline.load(tmp_path, strict=True)
 
 
 def test_modules_draw_no_first_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
