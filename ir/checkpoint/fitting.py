@@ -10,6 +10,7 @@ import torch
 
 from ir.checkpoint.checkpoint import Checkpoint, holds_values, is_computed, weight_source
 from ir.checkpoint.formats.recognized import other_names
+from ir.checkpoint.quantized.quantization import quantization_of
 from ir.checkpoint.ties import check_ties
 from ir.errors import SourceError
 from ir.graph import Graph, Param, State
@@ -42,13 +43,29 @@ def _origin(weights: Mapping[str, torch.Tensor]) -> str:
     return f"the checkpoint {weights} holds{instead} no"
 
 
+_WITHOUT_SETTINGS = (
+    "and no settings are beside it: fetch the config.json that it came with, or save the model dequantized"
+)
+
+_CODES = {".qweight": "GPTQ or AWQ", ".weight_packed": "compressed-tensors"}
+"""Endings of names that only tensors of quantized weights have, and what quantizes them."""
+
+
+def _of_codes(name: str) -> str:
+    """What has quantized the weight that a tensor of this name is of; empty for other names."""
+    return next((library for ending, library in _CODES.items() if name.endswith(ending)), "")
+
+
 def _made_of(missing: Sequence[str], stored: Sequence[Param | State], weights: Mapping[str, torch.Tensor]) -> str:
     """The end of such a message where a missing weight is made of others, as by weight_norm or FSDP; else empty."""
     parts = defaultdict[str, list[str]](list)
+    known = {fqn for value in stored for fqn in value.fqns if _of_codes(fqn)}  # the model's own, whatever they are
     for table in weights.tables.values() if isinstance(weights, Checkpoint) else ():
         for name in table:
             if ".base_layer." in name:
                 return f"; {name} is beside an adapter that is not merged: save what peft's merge_and_unload() returns"
+            if (library := _of_codes(name)) and not known:
+                return f"; {name} is of a weight quantized by {library}, {_WITHOUT_SETTINGS}"
             if name.endswith("_flat_param"):
                 return f"; FSDP has joined them in {name}: save the state dict with StateDictType.FULL_STATE_DICT"
             parts[_PART.sub(r"\1\2\3", name)].append(name)
@@ -79,6 +96,10 @@ def check_linked(weights: Mapping[str, torch.Tensor]) -> None:
 def _check_type(value: Param | State, weights: Checkpoint) -> None:
     found, name = weight_source(weights, value.fqns), value.fqns[0]
     if found.dtype != value.type.dtype and not _converts(found.dtype, value.type.dtype):
+        held = {name for table in weights.tables.values() for name in table}
+        scales = [f"{fqn}{end}" for fqn in value.fqns for end in ("_scale", "_scale_inv")]
+        if scale := next((scale for scale in scales if scale in held and quantization_of(weights.path) is None), ""):
+            raise SourceError(f"{name} is {_spelled(found.dtype)} in {weights}: {scale} scales it, {_WITHOUT_SETTINGS}")
         raise SourceError(
             f"{name} is {_spelled(found.dtype)} in {weights} and {_spelled(value.type.dtype)} in the model: quantized "
             "weights cannot be read; convert the checkpoint to bfloat16 first"

@@ -23,6 +23,7 @@ does it.
 | compressed-tensors | the same with columns in any order (`weight_g_idx`) | yes | 0 | its formula |
 | compressed-tensors | nvfp4-pack-quantized, mxfp4-pack-quantized | yes | 0 | compressed-tensors 0.20 |
 | modelopt | FP8, NVFP4; also by `hf_quant_config.json` | yes | 0 | its formula |
+| modelopt | FP8, experts in one tensor (Llama 4) | no | 0 | its formula |
 | modelopt | W4A16_AWQ, SmoothQuant of INT8, with inputs scaled by channel | yes | 1e-8 | nvidia-modelopt 0.47 |
 | modelopt | W4A8_AWQ, whose weights are rounded to FP8 | yes | 1e-8 | nvidia-modelopt 0.47 |
 | modelopt | MXFP8, W8A16, W4A16_NVFP4, W4A8_NVFP4_FP8, W4A8_MXFP4_FP8 | yes | 0 | its formula |

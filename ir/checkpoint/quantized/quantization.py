@@ -26,6 +26,7 @@ from ir.errors import SourceError, in_one_line
 
 _OF_ACTIVATIONS = (
     ".input_scale",
+    "_input_scale",
     ".output_scale",
     ".activation_scale",
     ".input_zero_point",

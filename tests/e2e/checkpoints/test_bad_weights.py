@@ -132,6 +132,16 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: save_file(GOOD | {"1.weight": torch.ones(64, 64).to(torch.float8_e4m3fn)}, FILE),
         "1.weight is float8_e4m3fn in weights and float32 in the model: quantized weights cannot be read; convert",
     ),
+    "a quantized weight without its settings": (
+        lambda: save_file(
+            GOOD | {"1.weight": torch.ones(64, 64).to(torch.float8_e4m3fn), "1.weight_scale": torch.ones(1)}, FILE
+        ),
+        "1.weight is float8_e4m3fn in weights: 1.weight_scale scales it, and no settings are beside it: fetch the conf",
+    ),
+    "packed weights without their settings": (
+        lambda: save_file({k.replace("1.weight", "1.qweight"): t for k, t in GOOD.items()}, FILE),
+        "the checkpoint weights holds no 1.weight; 1.qweight is of a weight quantized by GPTQ or AWQ, and no settings",
+    ),
     "weights that are two to a byte": (
         lambda: (os.remove(FILE), torch.save(GOOD | {"1.weight": TWO_TO_A_BYTE}, "weights/pytorch_model.bin")),
         "1.weight is float4_e2m1fn_x2 in weights and float32 in the model: quantized weights cannot be read",

@@ -254,6 +254,12 @@ def int4_of_modelopt() -> tuple[Tensors, torch.Tensor]:
     return stored, each(R, C, lambda r, c: q[r, c] * s[r, c // GROUP].float() * inputs[c].float())
 
 
+def experts_of_modelopt() -> tuple[Tensors, torch.Tensor]:
+    """Experts in one tensor, a parameter `weight`, with one scale."""
+    q, s = fp8(2 * R, C).view(2, R, C), scales(1, dtype=torch.float32)
+    return {"x.weight": q, "x.weight_weight_scale": s, "x.weight_input_scale": s.clone()}, q.float() * s
+
+
 def int4_in_fp8_of_modelopt() -> tuple[Tensors, torch.Tensor]:
     """W4A8: what AWQ gives is rounded to FP8, as the kernel takes it."""
     stored, _ = int4_of_modelopt()
@@ -332,6 +338,7 @@ PACKED: Mapping[str, tuple[dict[str, object], Callable[[], tuple[Tensors, torch.
         rows_of_fp8,
     ),
     "nvfp4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, partial(fp4, divided=False)),
+    "experts in fp8 of modelopt": ({"quant_method": "modelopt", "quant_algo": "FP8"}, experts_of_modelopt),
     "int4 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A16_AWQ"}, int4_of_modelopt),
     "int4 in fp8 of modelopt": ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, int4_in_fp8_of_modelopt),
     "nvfp4 in fp8 of modelopt": (

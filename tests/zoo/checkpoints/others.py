@@ -200,6 +200,17 @@ _FORMS: dict[str, tuple[Quantizer, dict[str, Any]]] = {
     "FP8 in blocks": (fp8_blocks, {"quant_method": "fp8", "weight_block_size": [16, 16]}),
 }
 
+
+def without_settings(folder: Path) -> Any:
+    """Weights in GPTQ, as for transformers, and a config.json that does not say so."""
+    quantized(*_FORMS["GPTQ"])(folder)
+    (folder / "adapter_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": None}))
+
+
+OTHERS["GPTQ without its settings"] = folder_of(without_settings, refused=True)
+
 QUANTIZED: dict[str, Kind] = {
     **{f"LoRA on {name}": folder_of(quantized(*form)) for name, form in _FORMS.items()},
     "LoRA on FP8 in blocks, with `--adapter keep`": folder_of(quantized(*_FORMS["FP8 in blocks"]), adapter="keep"),

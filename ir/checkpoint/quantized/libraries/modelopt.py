@@ -28,6 +28,9 @@ _LAYER = Suffixes(
     },
 )
 
+_EXPERTS = Suffixes("_weight_scale", "", {"codes": "", "scale": "_weight_scale"})
+"""The suffixes of experts in one tensor, which is a parameter of their module, as Llama 4 has them."""
+
 _OF_MODELOPT = (
     "FP8",
     "FP8_PER_CHANNEL_PER_TOKEN",
@@ -54,7 +57,7 @@ def modelopt_kinds(settings: MethodSettings) -> Kinds:
             continue  # the cache alone is quantized
         if name not in _OF_MODELOPT:
             raise SourceError(f"ModelOpt's {name} is not read; export the model as FP8 or NVFP4, or unquantized")
-    return {_LAYER: _of_layer, SCALE: scaled_codes}
+    return {_LAYER: _of_layer, _EXPERTS: _of_experts, SCALE: scaled_codes}
 
 
 def _of_layer(parts: Sources) -> tuple[Scheme, Sources]:
@@ -64,6 +67,13 @@ def _of_layer(parts: Sources) -> tuple[Scheme, Sources]:
     two_to_a_byte = parts["codes"].dtype == torch.uint8 and parts["scale"].dtype.itemsize > 1
     scheme: Scheme = ModelOptInt4() if two_to_a_byte else scaled_codes(parts)[0]
     return smoothed_scheme(scheme, parts)
+
+
+def _of_experts(parts: Sources) -> tuple[Scheme, Sources]:
+    """The weights of experts, with one scale for all of them, or one for each."""
+    if parts["codes"].dtype != torch.float8_e4m3fn:
+        raise SourceError("ModelOpt's experts in one tensor are read in FP8 alone; export the model as FP8")
+    return scaled_codes(parts)
 
 
 def modelopt_layout(settings: MethodSettings, weight: torch.Tensor) -> StoredLayout | None:

@@ -151,6 +151,13 @@ def test_codes_of_other_bits_than_their_zeros_are_refused() -> None:
         )
 
 
+def test_experts_of_modelopt_in_other_codes_are_refused() -> None:
+    codes = torch.ones(2, 4, 4, dtype=torch.uint8)
+    stored = {"x.up": Held(codes), "x.up_weight_scale": Held(fp8(4, 1)), "x.up_weight_scale_2": Held(scales(1))}
+    with pytest.raises(SourceError, match=r"ModelOpt's experts in one tensor are read in FP8 alone; export the model"):
+        Quantization("modelopt", {"quant_algo": "NVFP4"}).weights(stored)
+
+
 def test_forms_of_hqq_that_are_refused() -> None:
     stored, _ = of_hqq(4, columns=False)
     for other in ({"x.quant_scale": torch.tensor(1)}, {"x.nbits": torch.tensor(5)}, {"x.W_q": scales(R, C)}):
