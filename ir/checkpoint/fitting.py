@@ -52,7 +52,7 @@ _CODES = {".qweight": "GPTQ or AWQ", ".weight_packed": "compressed-tensors"}
 
 
 def _of_codes(name: str) -> str:
-    """What has quantized the weight that a tensor of this name is of; empty for other names."""
+    """The library that has quantized the weight that a tensor of this name is of; empty for other names."""
     return next((library for ending, library in _CODES.items() if name.endswith(ending)), "")
 
 
