@@ -73,7 +73,8 @@ class RowProductSum:
 class DescribedValues:
     """The elements of an input that have a value, which the rows of a second input describe one after the other.
 
-    A row stands for as many as the product of its numbers over the product of `divisors`, in a run of their own.
+    A row stands for as many as the product of its numbers, each over one of the `divisors` and rounded down; these are a
+    run of their own where `runs`.  Numbers are at least the divisor, and at most what `most` says, if it does.
     """
 
     input: str  # its name, of one `[texts, seq]`
@@ -81,10 +82,14 @@ class DescribedValues:
     mask: str  # the name of an input that says which elements count; "": all do
     rows: str  # the name of the input that describes them
     divisors: tuple[int, ...]
+    runs: bool = True
+    most: tuple[Dim, ...] = ()
 
     def __str__(self) -> str:
         by = "x".join(map(str, self.divisors))
-        return f"runs of {self.value} in {self.input} are as long as products of rows of {self.rows} by {by}"
+        said = "runs of {} in {} are as long as" if self.runs else "{}s in {} are as many as"
+        below = f", at most {'x'.join(map(str, self.most))}" if self.most else ""
+        return f"{said.format(self.value, self.input)} products of rows of {self.rows} by {by}{below}"
 
 
 ValueCondition: TypeAlias = ValueCount | RowProductSum | DescribedValues

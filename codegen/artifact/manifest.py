@@ -128,7 +128,7 @@ def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage], padd
             if isinstance(c, RowProductSum)
         ),
         described=tuple(
-            m.DescribedRuns(c.input, c.value, c.mask, c.rows, c.divisors)
+            m.DescribedPlaces(c.input, c.value, c.mask, c.rows, c.divisors, c.runs, tuple(map(expr_source, c.most)))
             for c in graph.counts
             if isinstance(c, DescribedValues)
         ),

@@ -73,7 +73,10 @@ def map_sizes(graph: Graph, to: Callable[[Any], Any]) -> Graph:
         return replace(s, returns=replace(s.returns, leaves=tuple(map(to, s.returns.leaves))))
 
     def counts(found: tuple[ValueCondition, ...]) -> tuple[ValueCondition, ...]:
-        return tuple(c if isinstance(c, DescribedValues) else replace(c, count=to(c.count)) for c in found)
+        return tuple(
+            replace(c, most=tuple(map(to, c.most))) if isinstance(c, DescribedValues) else replace(c, count=to(c.count))
+            for c in found
+        )
 
     mapped = graph.map_values(value).map(node)
     programs = (replace(p, signature=signature(p.signature), counts=counts(p.counts)) for p in mapped.programs)

@@ -17,7 +17,7 @@ from ir.location import Frame, Where
 from ir.objects.named_classes import NamedClass, spec_again, spec_parts
 from ir.serialized.expressions import applied, atom_json, atom_of, function_name, is_atom
 from ir.serialized.leaves import Unspeakable, is_plain_class, leaf_json, leaf_of
-from ir.sizes import CallSizes, RowProductSum, TensorType, ValueCount
+from ir.sizes import CallSizes, DescribedValues, RowProductSum, TensorType, ValueCount
 
 _ROW = "@"  # the key of a reference: the number of a row
 _ATOM, _FUNCTION, _TREE, _PARAMETER = "atom", "function", "tree", "parameter"
@@ -122,6 +122,8 @@ def _check_sizes(made: Any) -> None:
             held = sizes.values() if isinstance(sizes, Mapping) else sizes
         case ValueCount(count=size) | RowProductSum(count=size):
             held = [size]
+        case DescribedValues(most=sizes):
+            held = sizes
         case Graph() | Program():
             ranges = (end for ends in made.ranges.values() for end in ends if end is not None)
             held = [*made.guards, *ranges, *(made.hints.values() if isinstance(made, Graph) else ())]

@@ -13,7 +13,7 @@ import torch
 from runtime.call.counts import CountCheck, ProductCheck
 from runtime.call.input_type import InputType
 from runtime.call.layout import Layout
-from runtime.call.runs import RunCheck
+from runtime.call.places import PlacesCheck
 from runtime.call.sizes import ObservedSize, SizeConstraints
 from runtime.call.trees.tree import parse
 from runtime.call.trees.tree_nodes import (
@@ -41,7 +41,7 @@ class Inputs:
     sizes: SizeConstraints
     optional: frozenset[str]  # parameters that may be left out
     layouts: tuple[Layout, ...]  # by slot; none in a manifest that does not tell
-    counts: tuple[CountCheck | ProductCheck | RunCheck, ...] = ()
+    counts: tuple[CountCheck | ProductCheck | PlacesCheck, ...] = ()
 
     @classmethod
     def parse(cls, program: ProgramEntry) -> Inputs:
@@ -62,7 +62,7 @@ class Inputs:
             SizeConstraints.parse(program),
             optional,
             tuple(map(Layout, program.layouts)),
-            (*CountCheck.of_program(program), *ProductCheck.of_program(program), *RunCheck.of_program(program)),
+            (*CountCheck.of_program(program), *ProductCheck.of_program(program), *PlacesCheck.of_program(program)),
         )
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Values:

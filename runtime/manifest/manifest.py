@@ -217,14 +217,19 @@ class RowProducts:
 
 
 @dataclass(frozen=True)
-class DescribedRuns:
-    """The runs of a value in each text of an input, which the rows of a second input describe one after the other."""
+class DescribedPlaces:
+    """The places of a value in each text of an input, which the rows of a second input describe one after the other.
+
+    A row describes as many as the product of its numbers, each over one of the divisors and rounded down.
+    """
 
     input: str  # its name
     value: int
     mask: str  # the name of an input that is 0 where elements do not count; "" where all do
     rows: str  # the name of the input that describes them
-    divisors: tuple[int, ...]  # a run is as long as the product of its row over the product of these
+    divisors: tuple[int, ...]  # of the numbers of a row, which are at least these
+    runs: bool = True  # whether those of a row are a run of their own
+    most: tuple[str, ...] = ()  # expressions over the symbols that the numbers are not above; none: there is no limit
 
 
 @dataclass(frozen=True)
@@ -248,7 +253,7 @@ class ProgramEntry:
     index_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)  # input -> its least and largest value
     counts: tuple[CountedValue, ...] = ()
     row_products: tuple[RowProducts, ...] = ()
-    described: tuple[DescribedRuns, ...] = ()
+    described: tuple[DescribedPlaces, ...] = ()
     promise: str = ""  # sha256 of what calls take and return; "" if an older version wrote it
 
     def with_pool_sizes(self, sizes: Mapping[str, int]) -> ProgramEntry:

@@ -1,4 +1,4 @@
-"""Graphs that read grids of images by operators, compared with their model on other grids of the same patches."""
+"""Graphs that read grids or sizes of images by operators, compared with their model on others of as many places."""
 
 from __future__ import annotations
 
@@ -26,8 +26,12 @@ def same_on_other_grids(graph: Graph, example: Example) -> bool:
     grids = {c.input: c for c in graph.counts if isinstance(c, RowProductSum)}
     places = {i: grids[value.name].multiples for i, value in enumerate(graph.inputs) if value.name in grids}
     others = _others(example, places)
-    for described in (c for c in graph.counts if isinstance(c, DescribedValues) and c.rows in grids):
-        others = chain(_turned_alone(example, places), _first_text(graph, example, described, grids[described.rows]))
+    for described in (c for c in graph.counts if isinstance(c, DescribedValues)):
+        if described.rows in grids:
+            runs = _first_text(graph, example, described, grids[described.rows])
+            others = chain(_turned_alone(example, places), runs)
+        else:
+            others = _other_sizes(graph, example, described)
     with in_memory(example.model) as runs:
         return not runs or all(_same(graph, example, other) for other in others)
 
@@ -77,6 +81,23 @@ def _first_text(graph: Graph, example: Example, runs: DescribedValues, sums: Row
         for dim, size in enumerate(value.type.shape):
             tensors[i] = tensors[i].narrow(dim, 0, sizes[size]) if size in sizes else tensors[i]
     yield tensors
+
+
+def _other_sizes(graph: Graph, example: Example, said: DescribedValues) -> Iterator[list[Tensor]]:
+    """The inputs with the sizes of the last image first, and with the first image as two of half as many rows."""
+    place = next(i for i, value in enumerate(graph.inputs) if value.name == said.rows)
+    sizes, images = example.tensors[place], graph.inputs[place].type.shape[0]
+    yield [sizes.flip(0) if i == place else t for i, t in enumerate(example.tensors)]
+    half, rest = divmod(int(sizes[0, 0]), 2)
+    if rest or half % said.divisors[0] or not isinstance(images, sympy.Symbol):
+        return
+    halved = torch.cat([sizes, sizes[:1]])
+    halved[[0, -1], 0] = half
+    tensors = [
+        torch.cat([t, t[:1]]) if value.type.shape[:1] == (images,) else t
+        for value, t in zip(graph.inputs, example.tensors, strict=True)
+    ]
+    yield [halved if i == place else t for i, t in enumerate(tensors)]
 
 
 def _turned(grid: Tensor, _: Sequence[int]) -> Tensor:

@@ -26,6 +26,8 @@ from ir.capture.export.module_state import converted_for_the_call, data_as_itsel
 from ir.capture.export.replaced.distributions import unchecked_distributions
 from ir.capture.export.replaced.padding import padded_as_in_inference
 from ir.capture.export.tracing_questions import tracing_questions
+from ir.capture.packed.each import EachNumber
+from ir.capture.packed.each_tensor import images_as_one, mask_is_known, read_images, sizes_among, takes_sizes
 from ir.capture.packed.pieces import pieces_as_one, read_lengths
 from ir.capture.packed.prompts import RunsOfImages, known_counters, prompts_as_operators
 from ir.capture.packed.rows import RowsInPlace, computed_rows
@@ -58,6 +60,8 @@ class Seen:
     joined: set[str] = field(default_factory=set)
     grids: dict[str, tuple[int, Dim]] = field(default_factory=dict)  # input -> rows of a token, patches in all
     chosen: list[Dim] = field(default_factory=list)  # the numbers of rows that masks must choose
+    limits: dict[tuple[str, int], tuple[int, Dim | None]] = field(default_factory=dict)  # divisor, most of the rest
+    sized: list[SizedRows] = field(default_factory=list)  # rows of images that their sizes describe
     runs: list[RunsOfImages] = field(default_factory=list)  # of places of images that grids describe
 
     def ask(self, tensor: torch.Tensor | None, untold: bool) -> None:
@@ -76,10 +80,26 @@ class Seen:
     def least_length(self, lengths: torch.Tensor) -> int:
         """The least length of pieces whose lengths are made of grids; 0 for other lengths."""
         inputs = [origin for origin in self.origins.of(lengths) if origin.kind != "size"]
+        if inputs and {origin.name for origin in inputs} <= {rows.sizes for rows in self.sized}:
+            return 1
         merges = [
             self.grids[origin.name][0] for origin in inputs if origin.kind == "input" and origin.name in self.grids
         ]
         return min(merges, default=0) ** 2 if len(merges) == len(inputs) else 0
+
+    def rows(self, name: str, count: EachNumber, total: Any) -> None:
+        """Note the rows of all images of an input of sizes, of which each has a number of `count`."""
+        self.sized.append(SizedRows(name, dict(count.by), self._in_names(total)))
+
+    def limit(self, name: str, count: EachNumber, size: Any) -> None:
+        """Note what no number in a column of an input of sizes is above, as a count of each image is not."""
+        [(column, divisor)] = count.by.items()
+        self.limits[name, column] = divisor, self._in_names(size)
+
+    def is_same_size(self, one: Any, other: Any) -> bool:
+        """Whether two sizes are one by the user's names."""
+        names = self._in_names(one), self._in_names(other)
+        return names[0] is not None and names[0] == names[1]
 
     def note_chosen(self, count: Any) -> bool:
         """Note the number of rows that a mask must choose; False where that is no size."""
@@ -103,6 +123,15 @@ class Seen:
         self.joined |= {origin.name for origin in self.origins.of_size(size)}
 
 
+@dataclass(frozen=True)
+class SizedRows:
+    """Rows of all images, as many of each as the product of its numbers in an input, each over a divisor."""
+
+    sizes: str  # the input
+    divisors: Mapping[int, int]  # by column; empty: it is not such a product
+    total: Dim | None  # of all rows, at most
+
+
 _RETURNED = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)  # results that a program makes
 
 
@@ -115,6 +144,7 @@ class Flat(nn.Module):
         self._example = example
         self._once = once or LayersOnce({})
         self.seen = Seen()
+        mask_is_known()
         known_functions()  # which are tried before tensors are traced
         self._counters = known_counters(self.m) if example.packs else []
 
@@ -138,7 +168,11 @@ class Flat(nn.Module):
             contexts.enter_context(autocast_as_around())
             if self._example.joins:
                 contexts.enter_context(iterated_as_one(self.seen.note_joined))
-            if self._example.packs and takes_grids(self.m):
+            sized = sizes_among(dict(zip(names(self._example.arguments), tensors, strict=True)))
+            if self._example.packs and takes_sizes(self.m) and sized is not None:
+                contexts.enter_context(images_as_one(*sized, self.seen.is_same_size, self.seen))
+                contexts.enter_context(pieces_as_one(self.seen.least_length))
+            elif self._example.packs and takes_grids(self.m):
                 by_id = {id(t): name for name, t in zip(names(self._example.arguments), tensors, strict=True)}
                 contexts.enter_context(grids_as_operators(self.m, by_id, self.seen.note_grid))
                 contexts.enter_context(prompts_as_operators(self._counters, by_id, self.seen.runs.append))
@@ -147,6 +181,7 @@ class Flat(nn.Module):
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
             read_lengths(results)
+            read_images(results)
             leaves.extend(computed_rows(computed(result)) for result in results)
         self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
         after = held_by(self.m)

@@ -175,8 +175,8 @@ def _with_conditions(recording: Recording, example: Example, seen: Seen) -> Reco
     def read(size: Dim) -> Dim:
         return size if isinstance(size, int) else cast("Dim", size.xreplace(sizes))
 
-    asserted = {count.count for count in graph.counts if isinstance(count, ValueCount)}
-    if not all(read(size) in asserted for size in seen.chosen):
+    counts = [count for count in graph.counts if isinstance(count, ValueCount)]
+    if not all(read(size) in {count.count for count in counts} for size in seen.chosen):
         raise NotExported("rows are chosen by values, and nothing says how many", by_values=True)
     inputs = dict(zip(names(example.arguments), graph.inputs, strict=True))
     found = (
@@ -186,7 +186,25 @@ def _with_conditions(recording: Recording, example: Example, seen: Seen) -> Reco
     runs = (
         DescribedValues(named[r.kinds], r.value, named[r.mask], named[r.grid], (1, r.merge, r.merge)) for r in seen.runs
     )
-    return replace(recording, graph=replace(graph, counts=(*graph.counts, *found, *dict.fromkeys(runs))))
+    sized = {count: _described(count, seen, read) for count in counts} if seen.sized else {}
+    if seen.sized and not any(sized.values()):
+        raise NotExported("rows of images are as many as their sizes say, and nothing says where", by_values=True)
+    kept = tuple(sized.get(count) or count for count in graph.counts)
+    return replace(recording, graph=replace(graph, counts=(*kept, *found, *dict.fromkeys(runs))))
+
+
+def _described(count: ValueCount, seen: Seen, read: Callable[[Dim], Dim]) -> DescribedValues | None:
+    """The condition in place of a count of as many as all rows of images at most: as many as their sizes say."""
+    for rows in seen.sized:
+        columns = range(len(rows.divisors))
+        if rows.total is None or rows.divisors.keys() != set(columns) or read(rows.total) != count.count:
+            continue
+        limits = [seen.limits.get((rows.sizes, column), (1, None)) for column in columns]
+        most = tuple(read(size * by + by - 1) for by, size in limits if size is not None)
+        divisors = tuple(rows.divisors[column] for column in columns)
+        if len(most) == len(divisors):
+            return DescribedValues(count.input, count.value, "", rows.sizes, divisors, runs=False, most=most)
+    return None
 
 
 def record_strictly(example: Example) -> Recording:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ir.capture.packed.each_tensor import takes_sizes
 from ir.capture.packed.prompts import known_counters
 from ir.capture.packed.towers import takes_grids
 from ir.errors import SourceError
@@ -61,6 +62,18 @@ def images_of_any_grid(model: Any, config: Any, token: int) -> DescribedImages |
         return None
     told_kinds = TOKEN_KINDS in inspect.signature(model.forward).parameters and bool(known_counters(model))
     return replace(images, told_kinds=told_kinds)
+
+
+def images_of_any_size(model: Any, config: Any, token: int) -> DescribedImages | None:
+    """Two images for a model whose tower is told the sizes of images, which may be any; None for another one."""
+    patch = configured_value(config, "patch_size")
+    if not takes_sizes(model) or not isinstance(patch, int):
+        return None
+    unit = patch * (configured_value(config, "spatial_merge_size") or 1)
+    try:
+        return _of_pixels(model, config, token, torch.tensor(_ROWS_AND_COLUMNS)[:, 1:] * unit)
+    except SourceError:
+        return None
 
 
 _ROWS_AND_COLUMNS = [[1, 8, 8], [1, 6, 10]]

@@ -13,9 +13,17 @@ import torch
 from torch import nn
 from torch.export import Dim
 
+from ir.capture.packed.each_tensor import takes_sizes
 from ir.errors import SourceError
 from ir.sources.examples.configured import configured_image_size, configured_value
-from ir.sources.examples.described_images import TOKEN_KINDS, DescribedImages, described_images, images_of_any_grid
+from ir.sources.examples.described_images import (
+    DESCRIPTIONS,
+    TOKEN_KINDS,
+    DescribedImages,
+    described_images,
+    images_of_any_grid,
+    images_of_any_size,
+)
 from ir.sources.examples.image_tokens import image_token_id, tokens_per_image
 
 BATCH, SEQ, TARGET, SAMPLES, FRAMES = 4, 128, 64, 16000, 200
@@ -116,18 +124,21 @@ class _Maker:
         elif self.images:
             yield from self.text_around(image, described_images(self.model, self.config, image, self.images))
         elif "image_grid_thw" in self.parameters:
-            yield from self.text_with_grids(image)
+            yield from self.text_with_any(image, images_of_any_grid(self.model, self.config, image), _OF_PATCHES)
+        elif takes_sizes(self.model):
+            yield from self.text_with_any(image, images_of_any_size(self.model, self.config, image), _OF_PIXELS)
         else:
             yield from self.text_with_image(image)
 
-    def text_with_grids(self, token: int) -> Iterator[ExampleInputs]:
-        images = images_of_any_grid(self.model, self.config, token)
+    def text_with_any(self, token: int, images: DescribedImages | None, alone: str) -> Iterator[ExampleInputs]:
+        """Texts around images of any sizes; texts alone, and a note, where there are none."""
         if images is None or self.longest <= max(map(len, images.places)):
             yield self.ids("batch")
-            yield ExampleInputs(notes=(_OF_PATCHES,))
+            yield ExampleInputs(notes=(alone,))
             return
         for made in self.text_around(token, images):
-            dims = {"pixel_values": {0: "patches"}, "image_grid_thw": {0: "images"}}
+            pixels = {0: "patches"} if "image_grid_thw" in images.inputs else {0: "images", 2: "height", 3: "width"}
+            dims = {"pixel_values": pixels, **dict.fromkeys(DESCRIPTIONS, {0: "images"})}
             given = {name: dims[name] for name in made.inputs if name in dims}
             yield replace(made, dynamic=made.dynamic | given)
 

@@ -14,7 +14,7 @@ from runtime.call.inputs import Inputs
 from runtime.manifest.manifest import (
     CallSignature,
     CountedValue,
-    DescribedRuns,
+    DescribedPlaces,
     Parameter,
     ProgramEntry,
     RowProducts,
@@ -120,7 +120,7 @@ def test_runs_are_described_by_rows() -> None:
     grids, symbols = tensor("grid", "images", 3, dtype="int64"), {"images": Symbol(1, None, 2)}
     symbols |= {"batch": Symbol(1, None, 2), "seq": Symbol(2, 16, 8)}
     arguments = *TWO, ("grid", {"slot": 2})
-    said = DescribedRuns("input_ids", 7, "attention_mask", "grid", (1, 2, 2))
+    said = DescribedPlaces("input_ids", 7, "attention_mask", "grid", (1, 2, 2))
     inputs = make(*arguments, inputs=(IDS, MASK, grids), symbols=symbols, described=(said,))
     x, mask, grid = ids(), ids() + 1, torch.tensor([[1, 4, 4], [2, 2, 2], [1, 2, 2]])
     x[0, 1:5], x[0, 6:8], x[1, 0] = 7, 7, 7
@@ -131,7 +131,7 @@ def test_runs_are_described_by_rows() -> None:
     with pytest.raises(InputError, match=asked):
         inputs.bind((x, mask, False, grid), {})
     for wrong in (replace(said, input="labels"), replace(said, mask="grid"), replace(said, divisors=(1, 2))):
-        with pytest.raises(ManifestError, match=r"the manifest describes runs in `.*` by `grid`, which are no such"):
+        with pytest.raises(ManifestError, match=r"the manifest describes places in `.*` by `grid`, which are no such"):
             make(*arguments, inputs=(IDS, MASK, grids), symbols=symbols, described=(wrong,))
 
 
