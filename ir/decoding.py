@@ -26,6 +26,9 @@ class MediaPlaces:
     rows are frame, row and column of a place, from the end of what is before the image on, and an image takes as many
     positions as its longer side has places.  The `indices` rows before these are indices.
 
+    Where there are `divisors`, `grids` names an input `[images, 2]` of rows and columns of pixels instead: an image
+    takes as many places as the product of these, each over its divisor and rounded down, and positions are indices.
+
     Where `each` is not 0, there may be any number of images, of so many places each; `count` is that of the example.
     """
 
@@ -37,6 +40,7 @@ class MediaPlaces:
     merge: int = 0
     indices: int = 0
     each: int = 0
+    divisors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,8 @@ class RowProductSum:
 class DescribedValues:
     """The elements of an input that have a value, which the rows of a second input describe one after the other.
 
-    A row stands for as many as the product of its numbers, each over one of the `divisors` and rounded down; these are a
-    run of their own where `runs`.  Numbers are at least the divisor, and at most what `most` says, if it does.
+    A row stands for as many as the product of its numbers, each over one of the `divisors` and rounded down, in a run
+    of their own where `runs`.  Numbers are at least the divisor, and at most what `most` says, if it does.
     """
 
     input: str  # its name, of one `[texts, seq]`

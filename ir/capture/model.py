@@ -178,7 +178,7 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
     if not all(joined_at_other_sizes(name, graph, _as_recorded(used, recording)) for name in recording.joined):
         return _with_repeats(replace(example, joins=False), soft, returned)
     recording = replace(recording, graph=graph).full()
-    graph = recording.graph
+    graph, used = recording.graph, replace(used, left_out=recording.left_out)
     if used.packs and not same_on_other_grids(graph, used):
         return _with_repeats(replace(example, packs=False), soft, returned)
     gap = Gap() if returned is None else gap_on_example(graph, used, returned)

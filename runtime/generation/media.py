@@ -12,7 +12,7 @@ from runtime.call.input_type import InputType
 from runtime.call.inputs import Inputs
 from runtime.call.trees.tree_nodes import fixed_values
 from runtime.errors import InputError
-from runtime.generation.media_images import grid_positions, parts_by_images, parts_by_number
+from runtime.generation.media_images import grid_positions, parts_by_images, parts_by_number, parts_by_sizes
 from runtime.manifest.manifest import Manifest, MediaPlaces, ProgramEntry
 
 _PREFIX = "media_"  # of the names of inputs in the manifest
@@ -66,7 +66,8 @@ class MediaProgram:
         if self.places is None or not (self.places.grids or self.places.each):
             return [self.part(given, row, rows, mask) for row in range(rows)]
         counted = {n for n, t in self.types.items() if not isinstance(t.dims[0], int)} - {self.places.grids}
-        parts = parts_by_images if self.places.grids else parts_by_number
+        by_size = parts_by_sizes if self.places.divisors else parts_by_images
+        parts = by_size if self.places.grids else parts_by_number
         own = parts(self.places, given, sorted(counted), prompts)
         others = {name: t for name, t in given.items() if name not in counted and name != self.places.grids}
         return [{**self.part(others, row, rows, mask), **part} if part else None for row, part in enumerate(own)]
@@ -89,14 +90,12 @@ class MediaProgram:
                 raise InputError(f"{name} is of {part.shape[1]} tokens, and the prompt has {len(ids)}")
             made[_PREFIX + name] = part
         made |= {_FIXED_PREFIX + name: value for name, value in self.fixed.items()}
-        if self.places is None:
+        if self.places is None or self.places.each or self.places.divisors:
             return TextMedia(made)
         if self.places.grids:
             found = grid_positions(self.places, ids, given[self.places.grids])
             made[_POSITIONS] = found
             return TextMedia(made, int(found[-1, 0, -1]) - len(ids) + 1)
-        if self.places.each:
-            return TextMedia(made)
         if (count := ids.count(self.places.token)) != self.places.count:
             raise InputError(
                 f"a prompt has {count} tokens {self.places.token}, in whose places media stand; this artifact takes "

@@ -74,6 +74,40 @@ def parts_by_images(
         yield {} if nothing else rows
 
 
+def parts_by_sizes(
+    places: MediaPlaces, given: Mapping[str, Tensor], images: Sequence[str], prompts: Sequence[Sequence[int]]
+) -> Iterator[dict[str, Tensor]]:
+    """The sizes of the images of each prompt, and its rows of the inputs `images`; nothing of one without places.
+
+    The last prompt has all that are left.  Raises InputError for images of other sizes than there are places for.
+    """
+    sizes, image = given[places.grids], 0
+    counts = [_places_of(places, row) for row in sizes.tolist()]
+    for name in images:
+        shape, most = list(given[name].shape), sizes.amax(0).tolist()
+        if shape[0] != len(sizes) or shape[2] < most[0] or shape[3] < most[1]:
+            raise InputError(f"`{places.grids}` describes {sizes.tolist()}, and `{name}` is {shape}")
+    for number, ids in enumerate(prompts, 1):
+        taken, first, wanted = 0, image, ids.count(places.token)
+        while image < len(counts) and (taken < wanted or number == len(prompts)):
+            taken, image = taken + counts[image], image + 1
+        if taken != wanted:
+            raise InputError(f"a prompt has {wanted} tokens {places.token}, and its images take {taken}")
+        if first == image:
+            yield {}
+            continue
+        height, width = sizes[first:image].amax(0).tolist()
+        pixels = {name: given[name][first:image, :, :height, :width] for name in images}
+        yield {places.grids: sizes[first:image], **pixels}
+
+
+def _places_of(places: MediaPlaces, size: Sequence[int]) -> int:
+    """The places of an image of so many rows and columns of pixels.  Raises InputError for less than one."""
+    if len(size) != len(places.divisors) or any(n < of for n, of in zip(size, places.divisors, strict=True)):
+        raise InputError(f"`{places.grids}` holds {list(size)}; expected {list(places.divisors)} or more")
+    return prod(n // of for n, of in zip(size, places.divisors, strict=True))
+
+
 def parts_by_number(
     places: MediaPlaces, given: Mapping[str, Tensor], images: Sequence[str], prompts: Sequence[Sequence[int]]
 ) -> Iterator[dict[str, Tensor]]:

@@ -277,6 +277,7 @@ class MediaPlaces:
     merge: int = 0  # rows and columns of patches of a place
     indices: int = 0  # rows of positions that are indices, before those of frames, rows and columns
     each: int = 0  # places of an image, of which there may be any number; 0: as many as `count` says, or the grids
+    divisors: tuple[int, ...] = ()  # of rows and columns of pixels, which `grids` says then: the product is of places
 
 
 @dataclass(frozen=True)

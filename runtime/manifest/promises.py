@@ -26,8 +26,9 @@ def promise_of(manifest: Manifest, program: ProgramEntry) -> str:
     for places in shared[0]["media"].values():
         if not places["grids"]:
             del places["grids"], places["merge"], places["indices"]
-        if not places["each"]:
-            del places["each"]
+        for later in ("each", "divisors"):
+            if not places[later]:
+                del places[later]
     return digest_of([own, shared, [p.name for p in manifest.programs], manifest.settings, list(manifest.helpers)])
 
 

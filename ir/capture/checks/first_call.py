@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ir.analysis.random_numbers import draws_numbers
-from ir.capture.checks.second_input import results_of
+from ir.capture.checks.second_input import LEFT_OUT, results_of
 from ir.capture.export.example import Example
 from ir.capture.export.recording import Gap
 from ir.capture.unregistered_state.snapshots import is_near, is_same
@@ -25,7 +25,7 @@ def gap_on_example(graph: Graph, example: Example, returned: Sequence[Any]) -> G
         return Gap()
     if len(found) != len(returned):
         return Gap(f"{len(found)} results in place of {len(returned)}", rounded=True)
-    pairs = list(zip(returned, found, strict=True))
+    pairs = [pair for pair in zip(returned, found, strict=True) if pair[1] is not LEFT_OUT]
     differs = next((f"result {i}" for i, pair in enumerate(pairs) if not is_near(*pair)), "")
     return Gap(differs, rounded=not all(is_same(*pair) for pair in pairs))
 

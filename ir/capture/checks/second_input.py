@@ -27,6 +27,9 @@ from ir.objects.pieces import all_close
 from ir.objects.signature import call, flatten
 from ir.sizes import hold, in_layout
 
+LEFT_OUT = object()
+"""A result of a model that its graph has not, as a note says."""
+
 
 class Verdict(Enum):
     """The outcome of running a model and its graph on the same inputs."""
@@ -129,13 +132,17 @@ def run_model(example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
 
 
 def results_of(graph: Graph, example: Example, inputs: Sequence[torch.Tensor]) -> list[Any]:
-    """The results of a graph for these inputs with the weights of the example's model, without containers."""
+    """The results of a graph for these inputs with the weights of the example's model, without containers.
+
+    `LEFT_OUT` stands for those that the graph has not.
+    """
     weights = {name: t.detach().clone() for name, t in example.model.named_buffers()}
     weights |= {name: t.detach() for name, t in example.model.named_parameters(remove_duplicate=False)}
     outputs = interpret(graph, [t.clone() for t in inputs], weights).outputs
     sizes = sizes_of(zip(graph.inputs, inputs, strict=True))
     tree = graph.signature.returns
     leaves = tuple(as_number(x, sizes) if isinstance(x, sympy.Basic) else x for x in tree.leaves)
+    leaves = tuple(LEFT_OUT if i in example.left_out else leaf for i, leaf in enumerate(leaves))
     return flatten(replace(tree, leaves=leaves).fill(outputs))[0]
 
 
@@ -152,6 +159,8 @@ def _put_back(model: nn.Module) -> Iterator[None]:
 
 
 def _close(a: Any, b: Any) -> bool:
+    if b is LEFT_OUT:
+        return True
     if not isinstance(a, torch.Tensor):
         return type(a) is type(b) and bool(a == b)
     same = isinstance(b, torch.Tensor) and a.shape == b.shape and a.dtype == b.dtype

@@ -25,7 +25,8 @@ class Example:
     `as_called`: whether the model's code that asks if it is compiled or exported gets the answer of a plain call;
     `told_exported`: whether code that asks for the export alone gets the true one.
     `joins`: whether tensors along a dimension of any size are recorded as one where they are all joined again;
-    `packs`: whether those that are split by the values of an input are, and grids of images read by operators.
+    `packs`: whether those that are split by the values of an input are, and grids of images read by operators;
+    `left_out`: results of the model that its graph has not.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Example:
     told_exported: bool = False
     joins: bool = True
     packs: bool = True
+    left_out: tuple[int, ...] = ()
 
     def at(self, tensors: Sequence[torch.Tensor]) -> Example:
         """The same call with other tensors, whose sizes are all fixed."""

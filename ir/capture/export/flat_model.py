@@ -60,6 +60,7 @@ class Seen:
     joined: set[str] = field(default_factory=set)
     grids: dict[str, tuple[int, Dim]] = field(default_factory=dict)  # input -> rows of a token, patches in all
     chosen: list[Dim] = field(default_factory=list)  # the numbers of rows that masks must choose
+    left_out: tuple[int, ...] = ()  # results that are not returned
     limits: dict[tuple[str, int], tuple[int, Dim | None]] = field(default_factory=dict)  # divisor, most of the rest
     sized: list[SizedRows] = field(default_factory=list)  # rows of images that their sizes describe
     runs: list[RunsOfImages] = field(default_factory=list)  # of places of images that grids describe
@@ -95,6 +96,22 @@ class Seen:
         """Note what no number in a column of an input of sizes is above, as a count of each image is not."""
         [(column, divisor)] = count.by.items()
         self.limits[name, column] = divisor, self._in_names(size)
+
+    def without_packed(self, results: Sequence[Any]) -> list[Any]:
+        """The results with None for those that have as many rows as sizes of images say, behind which others lie."""
+        totals = [rows.total for rows in self.sized if rows.total is not None]
+        packed = [i for i, result in enumerate(results) if self._has_rows(result, totals)]
+        if packed:
+            said = f"the values of `{self.sized[0].sizes}` say how many, as of image_hidden_states"
+            self.notes.append(f"results with a row for each place of an image are left out: {said}")
+        self.left_out = tuple(packed)
+        return [None if i in packed else result for i, result in enumerate(results)]
+
+    def _has_rows(self, result: Any, totals: Sequence[Dim]) -> bool:
+        if not isinstance(result, torch.Tensor) or not result.dim():
+            return False
+        size = self._in_names(result.shape[0])
+        return size in totals and (not isinstance(size, int) or result.dim() == 2)  # numbers may be equal by chance
 
     def is_same_size(self, one: Any, other: Any) -> bool:
         """Whether two sizes are one by the user's names."""
@@ -183,6 +200,7 @@ class Flat(nn.Module):
             read_lengths(results)
             read_images(results)
             leaves.extend(computed_rows(computed(result)) for result in results)
+            leaves[:] = self.seen.without_packed(leaves)
         self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
         after = held_by(self.m)
         self.seen.frozen += changed(before, after, self.m.parameters())

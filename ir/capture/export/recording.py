@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -86,6 +86,7 @@ class Recording:
     asked: bool = False  # whether the model's code asked if it is exported
     asked_about: Origins = frozenset()  # sources of tensors whose values it would look at in a call
     joined: tuple[str, ...] = ()  # sizes along which tensors were taken apart and joined again, at once
+    left_out: tuple[int, ...] = ()  # results of the model that the graph has not
     gap: Gap = Gap()  # from what a call of the model returned, where there was one
 
     def full(self) -> Recording:
@@ -108,6 +109,7 @@ class Recording:
             asked=seen.asked,
             asked_about=frozenset(seen.asked_about),
             joined=tuple(sorted(seen.joined)),
+            left_out=seen.left_out,
         )
 
 
@@ -186,14 +188,16 @@ def _with_conditions(recording: Recording, example: Example, seen: Seen) -> Reco
     runs = (
         DescribedValues(named[r.kinds], r.value, named[r.mask], named[r.grid], (1, r.merge, r.merge)) for r in seen.runs
     )
-    sized = {count: _described(count, seen, read) for count in counts} if seen.sized else {}
+    sized = {count: _described(count, seen, read, named) for count in counts} if seen.sized else {}
     if seen.sized and not any(sized.values()):
         raise NotExported("rows of images are as many as their sizes say, and nothing says where", by_values=True)
-    kept = tuple(sized.get(count) or count for count in graph.counts)
+    kept = tuple((isinstance(count, ValueCount) and sized.get(count)) or count for count in graph.counts)
     return replace(recording, graph=replace(graph, counts=(*kept, *found, *dict.fromkeys(runs))))
 
 
-def _described(count: ValueCount, seen: Seen, read: Callable[[Dim], Dim]) -> DescribedValues | None:
+def _described(
+    count: ValueCount, seen: Seen, read: Callable[[Dim], Dim], named: Mapping[str, str]
+) -> DescribedValues | None:
     """The condition in place of a count of as many as all rows of images at most: as many as their sizes say."""
     for rows in seen.sized:
         columns = range(len(rows.divisors))
@@ -203,7 +207,7 @@ def _described(count: ValueCount, seen: Seen, read: Callable[[Dim], Dim]) -> Des
         most = tuple(read(size * by + by - 1) for by, size in limits if size is not None)
         divisors = tuple(rows.divisors[column] for column in columns)
         if len(most) == len(divisors):
-            return DescribedValues(count.input, count.value, "", rows.sizes, divisors, runs=False, most=most)
+            return DescribedValues(count.input, count.value, "", named[rows.sizes], divisors, runs=False, most=most)
     return None
 
 

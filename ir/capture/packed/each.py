@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
-Places: TypeAlias = Sequence[Tensor]
+ImagePlaces: TypeAlias = Sequence[Tensor]
 """The index of each row along each dimension but that of channels: `int64[rows]` each."""
 
-At: TypeAlias = Callable[[Tensor, Places], Tensor]
+At: TypeAlias = Callable[[Tensor, ImagePlaces], Tensor]
 """What is at places of images `int64[rows]`: `[rows, channels]`, or `[rows]`."""
 
 
@@ -90,7 +90,7 @@ def unravelled(index: Tensor, dims: Sequence[Any], image: Tensor) -> list[Tensor
     return [index, *places] if dims else []
 
 
-def ravelled(places: Places, dims: Sequence[Any], image: Tensor) -> Tensor:
+def ravelled(places: ImagePlaces, dims: Sequence[Any], image: Tensor) -> Tensor:
     """The index into all of `dims` of places along them."""
     index = torch.zeros_like(image)
     for place, dim in zip(places, dims, strict=True):
@@ -121,7 +121,7 @@ class ImageMap:
         channel = None if self.channel is None else order.index(self.channel)
         kept = [d for d in order if d != self.channel]
 
-        def at(image: Tensor, places: Places) -> Tensor:
+        def at(image: Tensor, places: ImagePlaces) -> Tensor:
             by_dim = dict(zip(kept, places, strict=True))
             return self.at(image, [by_dim[d] for d in self.axes])
 
@@ -140,12 +140,12 @@ class ImageMap:
         if any(isinstance(d, int) and d == -1 for d in new):
             if len(new) != 1:
                 return None
-            new = [product(old)]
+            new = [product_of(old)]
         dims = list(new)
         if channel is not None:
             dims.insert(channel, channels)
 
-        def at(image: Tensor, places: Places) -> Tensor:
+        def at(image: Tensor, places: ImagePlaces) -> Tensor:
             found = iter(unravelled(ravelled(places, new, image), old, image))
             return self.at(image, [next(found) if d in real else torch.zeros_like(image) for d in self.axes])
 
@@ -161,7 +161,7 @@ class ImageMap:
         """Blocks of `side` rows and columns of `[channels, rows, columns]`, as rows of more channels, one a column."""
         channels, rows, columns = self.dims
 
-        def at(image: Tensor, places: Places) -> Tensor:
+        def at(image: Tensor, places: ImagePlaces) -> Tensor:
             row, column = unravelled(places[0], (rows // side, columns // side), image)
             steps = [(i, j) for i in range(side) for j in range(side)]
             found = [self.at(image, (row * side + i, column * side + j)) for i, j in steps]
@@ -190,7 +190,7 @@ def is_one(dim: Any) -> bool:
     return isinstance(dim, int) and dim == 1
 
 
-def product(dims: Sequence[Any]) -> Any:
+def product_of(dims: Sequence[Any]) -> Any:
     return prod(dims[1:], start=dims[0]) if dims else 1
 
 
@@ -206,12 +206,12 @@ def of_packed_rows(whole: Tensor, counts: EachNumber) -> ImageMap:
     starts = counts.values.cumsum(0) - counts.values
     most = whole.shape[0] - 1
 
-    def at(image: Tensor, places: Places) -> Tensor:
+    def at(image: Tensor, places: ImagePlaces) -> Tensor:
         return whole[(starts[image] + places[0]).clamp(max=most)]
 
     return ImageMap((counts, whole.shape[1]), 1, at, whole.shape[0])
 
 
-def counted(count: EachNumber) -> ImageMap:
+def indices_below(count: EachNumber) -> ImageMap:
     """The indices below a number of each image."""
     return ImageMap((count,), None, lambda image, places: places[0])

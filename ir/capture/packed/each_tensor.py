@@ -16,16 +16,17 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ir.capture.packed.each import (
     EachNumber,
     EachRow,
     ImageMap,
-    counted,
+    indices_below,
     is_one,
     of_all_images,
     of_packed_rows,
-    product,
+    product_of,
 )
 from ir.capture.packed.pieces import is_unknown
 
@@ -71,7 +72,7 @@ def images_as_one(name: str, sizes: Tensor, same: Callable[[Any, Any], bool], se
 
 
 class SizesSeen(Protocol):
-    """What is noted of the sizes of images, an input by its name."""
+    """Notes on the sizes of images, an input by its name."""
 
     def rows(self, name: str, count: EachNumber, total: Any) -> None:
         """Rows of all images that are joined: so many of each, and `total` at most."""
@@ -115,7 +116,7 @@ class _Images:
         def arange(*args: Any, **kwargs: Any) -> Any:
             if len(args) != 1 or not isinstance(args[0], EachNumber) or kwargs.keys() - {"device"}:
                 return plain(*args, **kwargs)
-            return EachTensor(counted(args[0]), args[0].values, self)
+            return EachTensor(indices_below(args[0]), args[0].values, self)
 
         return arange
 
@@ -163,10 +164,10 @@ class EachTensor(Tensor):
         read_images((args, kwargs or {}))
         raise AssertionError(f"{func} was given no image")
 
-    def view(self, *shape: Any) -> Any:  # torch's own takes no numbers of images
+    def view(self, *shape: Any) -> Any:  # type: ignore[override]  # torch's own takes no numbers of images
         return EachTensor.__torch_function__(Tensor.view, (), (self, *shape))
 
-    def reshape(self, *shape: Any) -> Any:
+    def reshape(self, *shape: Any) -> Any:  # type: ignore[override]
         return EachTensor.__torch_function__(Tensor.reshape, (), (self, *shape))
 
     def made(self, image: ImageMap | None) -> EachTensor | None:
@@ -175,7 +176,7 @@ class EachTensor(Tensor):
 
 def read_images(values: Any) -> None:
     """Read the sizes of images among `values`, which raises what torch does for unknown values."""
-    for value in torch.utils._pytree.tree_leaves(values):
+    for value in tree_leaves(values):
         if isinstance(value, EachTensor):
             EachNumber(value.images.sizes).read()
 
@@ -197,7 +198,7 @@ def _flatten(each: EachTensor, start_dim: int = 0, end_dim: int = -1) -> EachTen
     dims, end = each.image.dims, end_dim % len(each.image.dims) + 1
     if each.image.channel is not None and start_dim <= each.image.channel < end:
         return None
-    return _view(each, *dims[:start_dim], product(dims[start_dim:end]), *dims[end:])
+    return _view(each, *dims[:start_dim], product_of(dims[start_dim:end]), *dims[end:])
 
 
 def _view(each: EachTensor, *shape: Any) -> EachTensor | None:
@@ -329,7 +330,7 @@ def _modules_with(name: str) -> list[ModuleType]:
 
 
 def mask_is_known() -> bool:
-    """Whether functions of transformers that keep images apart by a mask make the mask that is recorded in its place."""
+    """Whether functions of transformers that keep images apart by a mask make the one that is recorded in its place."""
     return all(_makes_blocks(getattr(module, _MASK)) for module in _modules_with(_MASK) if module.__name__ != __name__)
 
 

@@ -114,7 +114,10 @@ def _media_call(media: Media, terms: Decoding) -> Variant:
         name: {tensor.dim() - 1: length} if name == "position_ids" or media.is_of_tokens(name) else {}
         for name, tensor in beside.items()
     }
-    if media.packed:
+    if media.divisors:
+        images: dict[int, Any] = {0: "images", 2: "height", 3: "width"}
+        shapes["media"] |= {name: {d: images[d] for d in images if d < beside[name].dim()} for name in media.packed}
+    elif media.packed:
         shapes["media"] |= {name: {0: Dim.AUTO} for name in media.packed}
     fix = tuple(f"media.{name}" for name in media.numbers)
     return replace(call, kwargs={**call.kwargs, **beside}, dynamic_shapes=shapes, fix=fix, share=0.1, optional=True)

@@ -25,11 +25,12 @@ from ir.sources.decoder.places import (
     prompt_of_grids,
     unchanged,
 )
+from ir.sources.examples.described_images import pixels_of_place
 from ir.sources.examples.example_inputs import make_example, most_positions
 from ir.sources.examples.image_tokens import image_token_id, places_of_any_number
 from ir.sources.source import Source
 
-PIXELS = "pixel_values"
+PIXELS, SIZES = "pixel_values", "image_sizes"
 TEXT = ("input_ids", "attention_mask", "position_ids")  # inputs of a text alone
 _FEW = 64  # numbers of an input that are taken for a description, such as a grid, and not for data
 
@@ -45,12 +46,15 @@ class Media:
     positions: Tensor | None = None  # int64[rows, 1, seq] or int64[1, seq]; None where they are indices
     merge: int = 0  # rows and columns of patches of a place, where grids of images may be any; 0: no input is such
     each: int = 0  # places of an image, of which there may be any number; 0: as many as here
+    divisors: tuple[int, ...] = ()  # rows and columns of pixels of a place, where sizes of images may be any
 
     @property
     def places(self) -> MediaPlaces | None:
         """The places of images in the prompt."""
         if self.place is None:
             return None
+        if self.divisors:
+            return MediaPlaces(self.place, int((self.ids == self.place).sum()), grids=SIZES, divisors=self.divisors)
         if self.each:
             return MediaPlaces(self.place, int((self.ids == self.place).sum()), each=self.each)
         if self.merge and self.positions is not None:
@@ -67,12 +71,14 @@ class Media:
     def numbers(self) -> tuple[str, ...]:
         """The inputs that are a few whole numbers, such as the grid of an image: their values are fixed."""
         few = (n for n, t in self.inputs.items() if not t.is_floating_point() and t.numel() <= _FEW)
-        return tuple(n for n in few if not self.is_of_tokens(n) and not (self.merge and n == GRIDS))
+        any_size = {GRIDS} if self.merge else {SIZES} if self.divisors else set[str]()
+        return tuple(n for n in few if not self.is_of_tokens(n) and n not in any_size)
 
     @property
     def packed(self) -> tuple[str, ...]:
         """The inputs with a row for each image, or for each patch, where images may be any."""
-        return tuple(n for n in self.inputs if (self.merge or self.each) and not self.is_of_tokens(n))
+        is_any = self.merge or self.each or self.divisors
+        return tuple(n for n in self.inputs if is_any and not self.is_of_tokens(n))
 
     def is_of_tokens(self, name: str) -> bool:
         """Whether an input has a value for each token, `[1, seq]`."""
@@ -97,8 +103,9 @@ def media_of(source: Source) -> tuple[tuple[Media, ...], str]:
         try:
             given = given or dict(make_example(source.model, source.model.config, Path(), padding=False).inputs)
             media = _of_call(source.model, given, "media" if not source.variants else f"media_{call.name}")
-            if media is not None and not source.variants and GRIDS not in source.fix:
-                media = _of_any_number(source.model, _of_any_grids(source.model, media))
+            if media is not None and not source.variants and not {GRIDS, SIZES} & set(source.fix):
+                for made_any in (_of_any_grids, _of_any_sizes, _of_any_number):
+                    media = made_any(source.model, media)
         except SourceError as e:
             return (), str(e)
         found += [media] if media is not None else []
@@ -140,6 +147,16 @@ def _of_any_grids(model: Any, media: Media) -> Media:
         if places is None or positions is None or not follows_from_grids(places, ids, inputs[GRIDS], positions):
             return media
     return found
+
+
+def _of_any_sizes(model: Any, media: Media) -> Media:
+    """The media with sizes of images that may be any, where a tower is told these, and nothing but pixels beside."""
+    beside = {name for name in media.inputs if not media.is_of_tokens(name)}
+    unit = pixels_of_place(model, model.config)
+    if media.place is None or media.positions is not None or beside != {PIXELS, SIZES} or not unit:
+        return media
+    places = int((media.inputs[SIZES] // unit).prod(1).sum())
+    return replace(media, divisors=(unit, unit)) if places == int((media.ids == media.place).sum()) else media
 
 
 def _of_any_number(model: Any, media: Media) -> Media:

@@ -66,14 +66,21 @@ def images_of_any_grid(model: Any, config: Any, token: int) -> DescribedImages |
 
 def images_of_any_size(model: Any, config: Any, token: int) -> DescribedImages | None:
     """Two images for a model whose tower is told the sizes of images, which may be any; None for another one."""
-    patch = configured_value(config, "patch_size")
-    if not takes_sizes(model) or not isinstance(patch, int):
+    unit = pixels_of_place(model, config)
+    if not unit:
         return None
-    unit = patch * (configured_value(config, "spatial_merge_size") or 1)
     try:
         return _of_pixels(model, config, token, torch.tensor(_ROWS_AND_COLUMNS)[:, 1:] * unit)
     except SourceError:
         return None
+
+
+def pixels_of_place(model: Any, config: Any) -> int:
+    """Rows and columns of pixels that make a token, for a model whose tower is told the sizes of images; else 0."""
+    patch = configured_value(config, "patch_size")
+    if not takes_sizes(model) or not isinstance(patch, int):
+        return 0
+    return patch * (configured_value(config, "spatial_merge_size") or 1)
 
 
 _ROWS_AND_COLUMNS = [[1, 8, 8], [1, 6, 10]]

@@ -138,7 +138,7 @@ class _Maker:
             return
         for made in self.text_around(token, images):
             pixels = {0: "patches"} if "image_grid_thw" in images.inputs else {0: "images", 2: "height", 3: "width"}
-            dims = {"pixel_values": pixels, **dict.fromkeys(DESCRIPTIONS, {0: "images"})}
+            dims = {"pixel_values": pixels, **{described: {0: "images"} for described in DESCRIPTIONS}}
             given = {name: dims[name] for name in made.inputs if name in dims}
             yield replace(made, dynamic=made.dynamic | given)
 

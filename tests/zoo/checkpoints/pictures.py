@@ -70,6 +70,30 @@ def grids(kind: str, **of: Any) -> Kind:
     return make
 
 
+def pixels(kind: str, **of: Any) -> Kind:
+    """A folder called with three texts of other lengths than the example's, of no, one and two images of other sizes.
+
+    `of` are settings of the model; 16 rows and columns of pixels make a token.
+    """
+
+    def make(folder: Path) -> Tried:
+        torch.manual_seed(0)
+        config = hf.AutoConfig.for_model(kind, image_token_index=90, image_token_id=90, **of)
+        model = hf.AutoModelForImageTextToText.from_config(config).eval()
+        model.save_pretrained(folder / "m")
+        sizes = torch.tensor([[32, 48], [16, 32], [48, 16]])
+        first, *two = ([90] * int(n) for n in (sizes // 16).prod(1))
+        texts = [[5, 6, 7, 8], [5, *first, 6, 7, 8, 9], [5, *two[0], 6, *two[1], 7]]
+        ids = torch.tensor([[0] * (max(map(len, texts)) - len(text)) + text for text in texts])
+        call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": torch.randn(3, 3, 48, 48)}
+        call["image_sizes"] = sizes
+        with torch.no_grad():
+            wanted = model(**call).logits[ids > 0]
+        return Tried(str(folder / "m"), call, wanted, run=lambda pipe, call: pipe(**call).logits[ids > 0])
+
+    return make
+
+
 def sized(
     kind: str,
     fix: str,
@@ -157,6 +181,19 @@ PICTURES: dict[str, Kind] = {
         vision_config={**CLIP, "model_type": "pixtral", "head_dim": 8},
         text_config={**LLAMA, "model_type": "mistral", "num_key_value_heads": 2},
         spatial_merge_size=2,
+    ),
+    "Mistral 3, three texts with three images of other sizes": pixels(
+        "mistral3",
+        vision_config={**CLIP, "model_type": "pixtral", "head_dim": 8},
+        text_config={**LLAMA, "model_type": "mistral", "num_key_value_heads": 2},
+        spatial_merge_size=2,
+    ),
+    "Pixtral, three texts with three images of other sizes": pixels(
+        "llava",
+        vision_config={**CLIP, "model_type": "pixtral", "head_dim": 8, "patch_size": 16},
+        text_config={**LLAMA, "model_type": "mistral", "num_key_value_heads": 2},
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
     ),
     "Qwen2-VL, `--fix image_grid_thw=1x4x4,1x2x4`": sized(
         "qwen2_vl",

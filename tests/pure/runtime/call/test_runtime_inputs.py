@@ -135,6 +135,24 @@ def test_runs_are_described_by_rows() -> None:
             make(*arguments, inputs=(IDS, MASK, grids), symbols=symbols, described=(wrong,))
 
 
+def test_places_are_described_by_sizes() -> None:
+    pixels, sizes = tensor("pixels", "images", "height", "width"), tensor("sizes", "images", 2, dtype="int64")
+    symbols = {name: Symbol(1, None, 8) for name in ("images", "height", "width", "batch", "seq")}
+    arguments = *TWO[:1], ("pixels", {"slot": 1}), ("sizes", {"slot": 2})
+    said = DescribedPlaces("input_ids", 7, "", "sizes", (2, 2), runs=False, most=("height", "width"))
+    inputs = make(*arguments, inputs=(IDS, pixels, sizes), symbols=symbols, described=(said,))
+    x, given = ids(), torch.tensor([[4, 5], [2, 2]])
+    x[0, [1, 2, 4]], x[1, :2] = 7, 7
+    assert inputs.bind((x, torch.zeros(2, 4, 5), given), {}).tensors[2] is given
+    x[1, 1] = 0
+    with pytest.raises(InputError, match=r"`input_ids` holds the value 7 4 times; `sizes` describes 4 \+ 1$"):
+        inputs.bind((x, torch.zeros(2, 4, 5), given), {})
+    for row in ([1, 4], [4, 6]):
+        within = r"`sizes` holds \[\d, \d\]; expected at least \[2, 2\] and at most \[4, 5\]"
+        with pytest.raises(InputError, match=within):
+            inputs.bind((x, torch.zeros(2, 4, 5), torch.tensor([[2, 2], row])), {})
+
+
 def test_fixed_dimensions_are_checked() -> None:
     inputs = make(("x", {"slot": 0}), inputs=(tensor("x", "batch", 4),), symbols={"batch": Symbol(1, None, 2)})
     with pytest.raises(InputError, match=r"`x`: expected float32\[batch, 4\], got float32\[2, 5\]"):

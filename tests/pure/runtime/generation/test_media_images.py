@@ -69,6 +69,27 @@ def test_each_text_has_the_patches_of_its_images() -> None:
     assert first.given["media_pixels"].shape == (8, 2)
 
 
+def test_each_text_has_the_images_that_its_places_are_of() -> None:
+    kinds = {"sizes": ("int64", "images", 2), "pixels": ("float32", "images", 3, "height", "width")}
+    tensors = (ManifestTensor(name, dtype, tuple(shape)) for name, (dtype, *shape) in kinds.items())
+    types = {tensor.name: InputType.parse(tensor, ["images", "height", "width"]) for tensor in tensors}
+    media: Any = MediaInputs((MediaProgram(types, MediaPlaces(PLACE, 4, grids="sizes", divisors=(2, 2))),))
+    given = {"sizes": torch.tensor([[4, 5], [2, 2], [2, 4]]), "pixels": torch.randn(3, 3, 6, 6)}
+    ids = [[PLACE] * 4 + [9], [9, 9, 9, 9, 9], [PLACE, 9, PLACE, PLACE, 9]]
+    first, none, last = media.of_rows(given, ids, None)
+    assert none is None
+    assert torch.equal(first.given["media_pixels"], given["pixels"][:1, :, :4, :5])
+    assert torch.equal(last.given["media_pixels"], given["pixels"][1:, :, :2, :4])
+    assert last.given["media_sizes"].tolist() == [[2, 2], [2, 4]]
+    with pytest.raises(InputError, match="a prompt has 3 tokens 5, and its images take 4"):
+        media.of_rows(given, [[PLACE, PLACE, PLACE, 9, 9], *ids[1:]], None)
+    with pytest.raises(InputError, match=r"`sizes` holds \[4, 1\]; expected \[2, 2\] or more"):
+        media.of_rows({**given, "sizes": given["sizes"].clamp(max=torch.tensor([4, 1]))}, ids, None)
+    described = r"`sizes` describes \[\[4, 5\], \[2, 2\], \[2, 4\]\], and `pixels` is \[3, 3, 6, 4\]"
+    with pytest.raises(InputError, match=described):
+        media.of_rows({**given, "pixels": given["pixels"][..., :4]}, ids, None)
+
+
 def of_any_number(first: int | str) -> Any:
     kinds = {"pixels": ("float32", first, 2), "kinds": ("int64", 1, "seq")}
     tensors = (ManifestTensor(f"media_{name}", dtype, tuple(shape)) for name, (dtype, *shape) in kinds.items())

@@ -114,8 +114,12 @@ class TestImagesOfSizes:
         one = make_example(model, model.config, Path(), texts=1, images={"image_sizes": sizes})
         assert (one.inputs["input_ids"] == 3).sum(dim=1).tolist() == [sum(tokens)]
         assert one.inputs["attention_mask"].all()
-        alone = make_example(model, model.config, Path())
-        assert alone.notes == (
+        unsaid = make_example(model, model.config, Path())
+        if kind == "whole":
+            assert unsaid.dynamic["pixel_values"] == {0: "images", 2: "height", 3: "width"}
+            assert unsaid.inputs["image_sizes"].tolist() == [[128, 128], [96, 160]]
+            return
+        assert unsaid.notes == (
             "text alone: --fix image_sizes=336x336 reads an image of 336 rows of 336 pixels; several make variants",
         )
 

@@ -117,3 +117,55 @@ def test_any_number_of_images_stands_before_texts_that_are_continued(shell: Shel
         assert torch.equal(pipe.generate(ids, **call), wanted)
         with pytest.raises(InputError, match="the prompts have places of 4 images, and `pixel_values` has 3"):
             pipe.generate(ids, **{**call, "pixel_values": call["pixel_values"][1:]})
+
+
+def mistral(shell: Shell) -> Any:
+    """A Mistral 3, whose tower is told the sizes of images, and its folder."""
+    body: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    body |= {"num_attention_heads": 2, "head_dim": 16}
+    eye = {"model_type": "pixtral", **body, "image_size": 64, "patch_size": 4}
+    words = {"model_type": "mistral", **body, "num_key_value_heads": 1, "vocab_size": 32}
+    config = t.Mistral3Config(vision_config=eye, text_config=words, image_token_index=IMAGE, spatial_merge_size=2)
+    model = t.Mistral3ForConditionalGeneration(config).eval()
+    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
+    model.save_pretrained(shell.folder / "mistral")
+    return model
+
+
+def texts_with_sizes(*texts: list[list[int]]) -> dict[str, Any]:
+    """Texts around images of so many rows and columns of pixels, padded on the left."""
+    sizes = torch.tensor([image for images in texts for image in images])
+    rows = []
+    for images in texts:
+        places = ([*[IMAGE] * ((height // 8) * (width // 8)), 11] for height, width in images)
+        rows.append([9, 10, *chain.from_iterable(places), *torch.randint(8, 32, (5,)).tolist()])
+    ids = torch.tensor([[0] * (max(map(len, rows)) - len(row)) + row for row in rows])
+    pixels = torch.randn(len(sizes), 3, *sizes.amax(0).tolist())
+    return {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels, "image_sizes": sizes}
+
+
+def test_a_folder_takes_images_of_any_sizes_in_pixels(shell: Shell) -> None:
+    model = mistral(shell)
+    ended = shell.run("mistral -o out --stages 2 --draw stages --time-limit 1 --size-limit 0")
+    assert ended.status == 0, ended.err
+    with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:
+        for texts in ([[[24, 40]]], [[[8, 16]], [], [[32, 20], [16, 16]]]):
+            call = texts_with_sizes(*texts)
+            with torch.no_grad():
+                wanted = model(**call, use_cache=False).logits
+            real = call["attention_mask"] > 0
+            torch.testing.assert_close(pipe(**call).logits[real], wanted[real])
+        call["image_sizes"] = torch.tensor([[8, 16], [16, 16], [16, 16]])
+        with pytest.raises(InputError, match=r"holds the value 3 14 times; `image_sizes` describes 2 \+ 4 \+ 4"):
+            pipe(**call)
+
+
+def test_images_of_any_sizes_in_pixels_stand_before_texts_that_are_continued(shell: Shell) -> None:
+    model = mistral(shell)
+    ended = shell.run("mistral -o out --stages 2 --generate --draw stages --time-limit 1 --size-limit 0")
+    assert ended.status == 0, ended.err
+    with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:
+        call = texts_with_sizes([[24, 40]], [], [[8, 16], [16, 16]])
+        wanted: Any = model.generate(**{**call, "max_new_tokens": 6, "do_sample": False})
+        ids = call.pop("input_ids")
+        assert torch.equal(pipe.generate(ids, **{**call, "max_new_tokens": 6}), wanted)
