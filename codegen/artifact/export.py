@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.metadata import (
 from codegen.artifact.folder import check_replaceable, new_folder
 from codegen.artifact.manifest import read_manifest
 from codegen.artifact.weights import StageTensor, write_copies
-from ir.checkpoint.files import read_stage_weights
+from ir.checkpoint.files import OF_STAGES, read_stage_weights
 from ir.errors import SourceError
 from runtime.manifest.manifest import Manifest
 
@@ -40,6 +40,24 @@ def write_checkpoint(artifact: Path, form: str, out: Path, *, force: bool = Fals
     with new_folder(out, force=force, inputs=[artifact]) as folder:
         write(folder, shares)
     return sum(map(len, shares))
+
+
+def weights_in_codes(artifact: Path) -> int:
+    """The number of quantized weights that an artifact's stages hold as they are stored, under names of their own.
+
+    Codes of 8 bits with scales alone, as `NAME` and `NAME_scale`, are named as libraries have them.
+    """
+    return sum(len(_in_codes(share)) for share in weights_of_stages(artifact))
+
+
+def _in_codes(share: Mapping[str, StageTensor]) -> list[str]:
+    codes = [name for name in share if f"{name}_scale" in share or f"{name}_absmax" in share]
+    plain = (torch.int8, torch.float8_e4m3fn, torch.float8_e5m2)
+    return [
+        name
+        for name in codes
+        if share[name].dtype not in plain or any(f"{name}_{part}" in share for part in ("zeros", "global_scale"))
+    ]
 
 
 def added_adapters(artifact: Path) -> tuple[str, ...]:
@@ -93,8 +111,9 @@ def _write_safetensors(folder: Path, shares: list[dict[str, StageTensor]]) -> No
     names = [f"model-{i:05}-of-{len(shares):05}.safetensors" for i in range(1, len(shares) + 1)]
     if len(shares) == 1:
         names = ["model.safetensors"]
+    form = OF_STAGES if any(map(_in_codes, shares)) else ""
     for name, share in zip(names, shares, strict=True):
-        write_copies(folder / name, share)
+        write_copies(folder / name, share, form=form)
     if len(shares) > 1:
         place = {tensor: name for name, share in zip(names, shares, strict=True) for tensor in share}
         total = sum(tensor.nbytes for share in shares for tensor in share.values())

@@ -35,15 +35,18 @@ class StageTensor:
         return prod(self.source.shape) * self.dtype.itemsize
 
 
-def write_copies(path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = int) -> tuple[str, Sums]:
+def write_copies(
+    path: Path, weights: Mapping[str, StageTensor], wrote: Wrote = int, form: str = ""
+) -> tuple[str, Sums]:
     """Write copies of the tensors, with one at a time in memory.  Returns the file's sha256, and the tensors' sums.
 
-    `wrote` is called with the number of bytes of each block.
+    `wrote` is called with the number of bytes of each block; `form` is that of the file, as its header's `format` says.
     The format has no strides; those of channels-last weights are in the header's `strides`, for `load`.
     Raises OutputError where the file cannot be written, SourceError where a tensor cannot be read.
     """
     strides = strides_of(weights)
-    return _write(path, weights, {"strides": json.dumps(strides)} if strides else {}, wrote)
+    notes = {"format": form, "strides": json.dumps(strides) if strides else ""}
+    return _write(path, weights, {name: note for name, note in notes.items() if note}, wrote)
 
 
 def strides_of(weights: Mapping[str, StageTensor]) -> dict[str, tuple[int, ...]]:

@@ -16,7 +16,7 @@ from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.adapters.kept import adapter_names, keep_adapters
 from ir.checkpoint.adapters.low_rank import Adapted, AdaptedExperts
 from ir.checkpoint.adapters.retrained import Retrained
-from ir.checkpoint.files import read_checkpoint
+from ir.checkpoint.files import are_of_stages, read_checkpoint
 from ir.checkpoint.mosaic import Mosaic
 from ir.checkpoint.names import fit, own_tensors, renamed_for, same_copies, stored_names, unwrapped
 from ir.checkpoint.quantized.dequantized import Dequantized
@@ -55,6 +55,11 @@ class Checkpoint(Mapping[str, torch.Tensor]):
         """
         tables = read_checkpoint(path, variant)
         quantization = quantization_of(path) or quantization_by_names(tables.values())
+        if quantization is not None and are_of_stages(tables):
+            raise SourceError(
+                f"{path} has weights as stages hold them, whose names are not those of {quantization.method}: export "
+                "an artifact of --quantized dequantize"
+            )
         return cls(path, _main(tables), tables=tables, quantization=quantization)
 
     def under(self, prefix: str) -> Checkpoint:

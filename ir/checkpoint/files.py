@@ -43,6 +43,9 @@ SAFETENSORS_DTYPES: Mapping[str, torch.dtype] = {
 }
 """torch's dtypes by their names in safetensors."""
 
+OF_STAGES = "stagecut"
+"""The `format` in the header of a file whose quantized weights are as stages hold them, under names of their own."""
+
 _AGAIN = "it is damaged, or was not fetched whole; fetch it again"
 
 
@@ -218,6 +221,13 @@ def header_notes(file: Path) -> dict[str, str]:
     """The notes of a .safetensors file beside its tensors, by name: those that are text, as the format has them."""
     found = parsed_json(_header(file)).get(_ASIDE)
     return {name: note for name, note in found.items() if isinstance(note, str)} if isinstance(found, dict) else {}
+
+
+def are_of_stages(tables: Mapping[str, Mapping[str, object]]) -> bool:
+    """Whether tensors are in files of quantized weights as stages hold them, all of which say so."""
+    held = (tensor for table in tables.values() for tensor in table.values() if isinstance(tensor, Stored))
+    file = next((piece.file for tensor in held for piece in tensor.pieces), None)
+    return file is not None and file.suffix == ".safetensors" and header_notes(file).get("format") == OF_STAGES
 
 
 def _read_safetensors(file: Path) -> Iterator[tuple[str, Stored]]:

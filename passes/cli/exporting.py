@@ -11,6 +11,8 @@ from passes.cli.terminal import exit_status
 
 FORMS = {"safetensors": "files that transformers reads", "dcp": "a folder of torch.distributed.checkpoint"}
 
+_PLAIN = "export an artifact of --quantized dequantize"
+
 
 def parser(prog: str) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
@@ -34,5 +36,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "stagecut export") -> in
         count = export.write_checkpoint(options.artifact, options.to, options.out, force=options.force)
         added = export.added_adapters(options.artifact)
         without = f", without the adapters added since it was compiled: {', '.join(added)}" if added else ""
-        print(f"wrote {options.out}: {count} tensors{without}")
+        codes = export.weights_in_codes(options.artifact)
+        held = f"; {codes} weights are quantized, under names that no library reads: for others to read, {_PLAIN}"
+        print(f"wrote {options.out}: {count} tensors{without}{held if codes else ''}")
     return 0

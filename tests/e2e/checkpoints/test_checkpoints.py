@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from ir.checkpoint.names import own_tensors
 from ir.checkpoint.tensors import Stored
 from ir.errors import SourceError
 from ir.sources import Reading, read_source
+from passes.cli.exporting import main
 from passes.compilation.api import compile_model
 from runtime import Pipeline
 from runtime.device.kinds import DEVICE_KINDS, DeviceKind
@@ -324,3 +326,32 @@ def test_a_class_that_its_user_changed_is_told(tmp_path: Path) -> None:
     made("llama").save_pretrained(tmp_path)  # type: ignore[operator]
     with pytest.raises(SourceError, match=r"transformers cannot load .* into Odd: .*needed"):
         Checkpoint.open(tmp_path).for_model(Odd(hf.LlamaConfig(**SMALL), needed=1))
+
+
+def test_exported_codes_are_not_read_by_the_settings_of_their_library(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """NVFP4, whose stages have the scale of all blocks under another name than ModelOpt."""
+    made("llama").save_pretrained(tmp_path / "ck")  # type: ignore[attr-defined]
+    tensors = load_file(tmp_path / "ck/model.safetensors")
+    name = "model.layers.0.mlp.down_proj.weight"
+    rows, columns = tensors[name].shape
+    codes = torch.arange(rows * columns // 2).view(rows, -1).to(torch.uint8)
+    scale = torch.ones(rows, columns // 16).to(torch.float8_e4m3fn)
+    stored = {name: codes, f"{name}_scale": scale, f"{name}_scale_2": torch.tensor(0.01)}
+    save_file(tensors | stored, tmp_path / "ck/model.safetensors", {"format": "pt"})
+    config = json.loads((tmp_path / "ck/config.json").read_text())
+    settings = {"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}
+    (tmp_path / "ck/config.json").write_text(json.dumps(config | settings))
+    compile_model(tmp_path / "ck", out=tmp_path / "out", stages=1, time_limit=2.0, size_limit=0.0, progress=False)
+    assert main([str(tmp_path / "out"), "-o", str(tmp_path / "whole")]) == 0
+    assert (
+        "; 1 weights are quantized, under names that no library reads: for others to read, export an artifact of "
+        in (capsys.readouterr().out)
+    )
+    assert Checkpoint.open(tmp_path / "whole").tensors[name].dtype == torch.uint8
+    shutil.copy(tmp_path / "ck/config.json", tmp_path / "whole")
+    with pytest.raises(
+        SourceError, match=r"whole has weights as stages hold them, whose names are not those of modelop"
+    ):
+        Checkpoint.open(tmp_path / "whole")
