@@ -212,7 +212,10 @@ def _statement(
 def _write(
     root: Root, at: int, source: NameHints, in_place: InPlace, live: AbstractSet[Value], scope: Scope
 ) -> list[Line]:
-    """A line that writes into a tensor, or else into a copy of it, which gets the name."""
+    """A line that writes into a tensor, or else into a copy of it, which gets the name.
+
+    What lies in the tensor itself is copied before it is written there.
+    """
     write = root.statement
     assert isinstance(write, PartWrite)
     [result] = write.results
@@ -225,6 +228,7 @@ def _write(
     copied: list[Line] = []
     if write in in_place.writes and isinstance(base, Variable) and scope.names.holder.get(base.name) is write.base:
         scope.names.hold(base.name, result)
+        made = Invocation(Attribute(made, "clone")) if write in in_place.copies else made
     else:
         name = scope.names.give(result, source.candidates(at, 0), live | set(root.reads))
         copied = [Bind((name,), (Invocation(Attribute(base, "clone")),), origin=root.origin)]

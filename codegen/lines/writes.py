@@ -144,10 +144,14 @@ def _where(view: Call) -> list[Any]:
 
 @dataclass(frozen=True)
 class InPlace:
-    """The writes of a function that may change the tensor that is there, and those that may add to it, say."""
+    """The writes of a function that may change the tensor that is there, and those that may add to it, say.
+
+    Of some, what they write may lie in the tensor itself: `copies`.
+    """
 
     writes: AbstractSet[PartWrite]
     sums: AbstractSet[PartWrite]
+    copies: AbstractSet[PartWrite]
 
     @classmethod
     def among(
@@ -160,7 +164,7 @@ class InPlace:
         the expression of a sum, only the part itself is read.  `last` has the place of the root that reads a value
         last; `live_out` are read after the function's statements.
         """
-        memory, writes, sums = _Memory(), set[PartWrite](), set[PartWrite]()
+        memory, writes, sums, copies = _Memory(), set[PartWrite](), set[PartWrite](), set[PartWrite]()
         for i, root in enumerate(roots):
             write = root.statement
             for statement in (*root.nested.values(), write):
@@ -175,11 +179,11 @@ class InPlace:
             else:
                 memory.keep(root)
             ends = all(last.get(v, -1) <= i and v not in live_out for v in sharing)
-            is_free = write.value not in sharing and memory.kept.isdisjoint(sharing)
-            if ends and is_free and memory.is_own(write.base):
+            if ends and memory.kept.isdisjoint(sharing) and memory.is_own(write.base):
                 writes.add(write)
+                copies |= {write} if write.value in sharing else set()
                 memory.join([write.base, *write.results])
-        return cls(writes, sums)
+        return cls(writes, sums, copies)
 
 
 def _changes_part(write: PartWrite, root: Root) -> bool:

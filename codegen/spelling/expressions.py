@@ -121,7 +121,7 @@ def spell(expression: Expression) -> Text:
         case Variable(text) | Verbatim(text):
             return Text(text)
         case Attribute(of, name):
-            return Text(f"{source(of)}.{name}" if is_plain(name) else f'getattr({source(of)}, "{name}")')
+            return Text(f"{spell(of).within(ATOM)}.{name}" if is_plain(name) else f'getattr({source(of)}, "{name}")')
         case Subscript(of, index):
             return Text(f"{source(of)}[{_index(index)}]")
         case Tuple(items):

@@ -5,57 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 import sympy
 import torch
-from sympy.printing.precedence import PRECEDENCE, precedence
-from torch.utils._sympy.functions import FloorDiv
-from torch.utils._sympy.printers import PythonPrinter
 
 from ir.graph import THIS_DEVICE, Value
 from ir.sizes import Dim
-
-
-class _Printer(PythonPrinter):
-    """torch's printer of sizes, with sums and quotients as people write them, without torch's names.
-
-    `seq - 1`, not `(-1) + seq`; `(seq - 1) // 2 + 1`, not `((seq - 1) // 2) + 1`.
-    """
-
-    def _print_Add(self, expr: sympy.Expr, order: str | None = None) -> str:
-        terms = [(self._print(term), term) for term in self._as_ordered_terms(expr, order=order)]
-        texts: list[str] = []
-        for text, term in sorted(terms, key=lambda t: t[0].startswith("-")):
-            bare = isinstance(term, FloorDiv) or precedence(term) >= PRECEDENCE["Add"]
-            sign, text = ("-", text[1:]) if text.startswith("-") else ("+", text)
-            texts += [sign, text if bare else f"({text})"]
-        return texts[0].strip("+") + " ".join(texts[1:])
-
-    def _print_Mul(self, expr: sympy.Expr) -> str:
-        first, *others = expr.args
-        text = self.stringify(others if first == -1 else expr.args, "*", PRECEDENCE["Mul"])
-        return f"-{text}" if first == -1 else text
-
-    def _print_Float(self, expr: sympy.Expr) -> str:
-        return repr(float(expr))
-
-    def _print_ToFloat(self, expr: sympy.Basic) -> str:
-        return f"float({self.doprint(expr.args[0])})"
+from ir.text.expressions import printed
 
 
 def expr_source(expr: sympy.Basic, named: Mapping[sympy.Basic, str] = MappingProxyType({})) -> str:
     """A size or a condition on sizes as a Python expression; parts of it may be `named`."""
     if named:
         expr = expr.xreplace({part: sympy.Symbol(name, integer=True) for part, name in named.items()})  # type: ignore[arg-type]
-    return _printed(expr)
-
-
-@lru_cache(maxsize=1 << 16)  # a graph has few expressions, each in many of its types and arguments
-def _printed(expr: sympy.Basic) -> str:
-    return str(_Printer().doprint(expr))
+    return printed(expr)
 
 
 def dim_source(dim: Dim) -> int | str:

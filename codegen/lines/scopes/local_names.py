@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -127,7 +128,8 @@ class NameHints:
 
 def _base_name(base: Value, names: Names) -> str:
     """The name of a tensor before a write into it: its variable, or that of a state."""
-    return base.fqns[0].rpartition(".")[2] if isinstance(base, State) else names.read_as.get(base, "")
+    name = base.fqns[0].rpartition(".")[2] if isinstance(base, State) else names.read_as.get(base, "")
+    return re.sub(r"(_\d+)+$", "", name)
 
 
 def _state_changed(call: Call) -> Iterator[str]:

@@ -8,11 +8,11 @@ from itertools import islice, pairwise, product, takewhile
 
 import sympy
 from sympy.core.relational import Relational
-from torch.utils._sympy.functions import Mod
 
 from ir.capture.sizes.guards import always_true
 from ir.capture.sizes.questions import Question
 from ir.sizes import hold
+from ir.text.expressions import printed
 
 _STEPS = 2048  # values looked at on each side of the example's
 _NEAR, _FAR = 64, range(960, 1080)  # values at which one guard may follow from others
@@ -131,10 +131,7 @@ def _sizes(
 
 
 def guard_text(guard: sympy.Basic) -> str:
-    """A condition as Python writes it: `samples//32 + 1 == 51`."""
+    """A condition as Python writes it: `samples // 32 + 1 == 51`."""
     if isinstance(guard, Relational):
-        left, right = (str(side) for side in guard.args)
-        if isinstance(guard.lhs, (sympy.Mod, Mod)) and guard.rhs == 0:
-            left = " % ".join(str(side) if side.is_Atom else f"({side})" for side in guard.lhs.args)
-        return f"{left} {guard.rel_op} {right}"  # type: ignore[attr-defined]
-    return str(guard)
+        return f"{printed(guard.lhs)} {guard.rel_op} {printed(guard.rhs)}"  # type: ignore[attr-defined]
+    return printed(guard)

@@ -52,6 +52,7 @@ def test_operands_of_operators_are_in_parentheses_where_they_must_be() -> None:
     inner = Operation(add(a, b, "c"), {a: X, b: LAYER})
     outer = Operation(Call(op=torch.ops.aten.mul.Tensor, args=(a, b), results=(value("d"),)), {a: inner, b: inner})
     assert source(outer) == "(x + self.layers[3]) * (x + self.layers[3])"
+    assert source(Invocation(Attribute(inner, "clone"))) == "(x + self.layers[3]).clone()"
     assert subject(outer) == "x"
     assert [e for e in subexpressions(outer) if isinstance(e, Operation)] == [inner, inner, outer]
 

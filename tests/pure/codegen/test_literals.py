@@ -79,6 +79,7 @@ def test_quotients_are_in_parentheses_where_they_must_be() -> None:
     assert dim_source(strided) == "(batch - 1) // 4 + 1"
     assert dim_source(FloorDiv(FloorDiv(seq, 4), 3)) == "seq // 12"
     assert dim_source(2 * FloorDiv(seq, 4) - FloorDiv(batch, 3)) == "2*(seq // 4) - (batch // 3)"
+    assert dim_source(seq - 4 * FloorDiv(batch, 3)) == "seq - 4*(batch // 3)"
     assert dim_source(FloorDiv(strided, 2)) == "((batch - 1) // 4 + 1) // 2"
     assert expr_source(sympy.Eq(Mod(seq, 8), 0)) == "(seq % 8) == 0"
 

@@ -169,6 +169,22 @@ def kept_for_gradients(x: Tensor) -> Tensor:
     return squares + torch.slice_scatter(z, part.sigmoid(), 1, 1, 4)
 
 
+def circular(x: Tensor) -> Tensor:
+    y = x.new_zeros(x.shape[0], 4, 8)
+    y[..., 1:7] = x
+    y[..., :1] = y[..., 6:7]
+    y[..., 7:] = y[..., 1:2]
+    return y
+
+
+def test_a_part_of_the_tensor_itself_is_copied_first() -> None:
+    assert [line for line in check(circular).splitlines() if "y[" in line] == [
+        "y[..., 1:7] = x",
+        "y[..., :1] = y[..., 6:7].clone()",
+        "y[..., 7:] = y[..., 1:2].clone()",
+    ]
+
+
 def view_read_later(x: Tensor) -> Tensor:
     y = x + 1
     copied = y[:, 0] * 1

@@ -54,13 +54,13 @@ class Ring(nn.Module):
         self.register_buffer("place", torch.tensor(0))
 
     def forward(self, x: torch.Tensor) -> Any:
-        self.ring[self.place % 4] = x[0, 0]
+        self.ring[self.place % 4] += x[0, 0]
         self.place += 1
         return x + self.ring.sum(0)
 
 
 def test_a_line_that_fails_as_operators_are_recorded_is_named() -> None:
-    with pytest.raises(CaptureError, match=r"\n  in 0 \(tests/.*\): self.ring\[self.place % 4\] = x\[0, 0\]\n"):
+    with pytest.raises(CaptureError, match=r"\n  in 0 \(tests/.*\): self.ring\[self.place % 4\] \+= x\[0, 0\]\n"):
         capture(nn.Sequential(Ring()), (hidden(),))
 
 
