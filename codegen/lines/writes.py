@@ -165,7 +165,8 @@ class InPlace:
         last; `live_out` are read after the function's statements.
         """
         memory, writes, sums, copies = _Memory(), set[PartWrite](), set[PartWrite](), set[PartWrite]()
-        for i, root in enumerate(roots):
+        until = max((i for i, root in enumerate(roots) if isinstance(root.statement, PartWrite)), default=-1)
+        for i, root in enumerate(roots[: until + 1]):
             write = root.statement
             for statement in (*root.nested.values(), write):
                 memory.add(statement)
@@ -217,8 +218,12 @@ class _Memory:
 
     def join(self, values: Sequence[Value]) -> None:
         """Have values share memory."""
-        one = set().union(*(self.sharing(v) for v in values))
-        self.sets |= dict.fromkeys(one, one)
+        sets = [self.sharing(v) for v in values]
+        one = max(sets, key=len, default=set())
+        for other in [found for found in sets if found is not one]:
+            one |= other
+            self.sets |= dict.fromkeys(other, one)
+        self.sets |= dict.fromkeys(values, one)
 
     def sharing(self, value: Value) -> set[Value]:
         """The values that may share memory with a value, itself included."""
