@@ -17,8 +17,9 @@ from runtime.options import is_whole_number
 
 _DRAWING = ("temperature", "top_k", "top_p", "min_p")
 _SUPPRESSED = ("suppress_tokens", "begin_suppress_tokens")
+_LIMITS = ("max_new_tokens", "max_length")  # of a text: the first one counts
 _SPARE_SEED = "default_seed"
-_OTHERS = ("do_sample", "seed", _SPARE_SEED, "max_new_tokens", "max_length", "eos_token_id", "stop", ADAPTER)
+_OTHERS = ("do_sample", "seed", _SPARE_SEED, *_LIMITS, "eos_token_id", "stop", ADAPTER)
 NO_ADAPTERS = AdapterNames()
 """Those of an artifact that keeps none."""
 _ALWAYS = ("repetition_penalty", "logit_bias")
@@ -111,9 +112,9 @@ def text_options(
 
     `padding`: tokens that count besides for `max_length` and `min_length`.
 
-    What is not given is as the checkpoint says, which draws if it says how.  Without a length, a text ends where the
-    model can hold no more of it.  Naming a way to draw (`temperature`, `top_k`, `top_p`, `min_p`, `seed`) is a wish to
-    draw.  `default_seed` is that of a text that is drawn and names none.  Raises InputError.
+    What is not given is as the checkpoint says, which draws if it says how.  Without a length, there too, a text ends
+    where the model can hold no more of it.  Naming a way to draw (`temperature`, `top_k`, `top_p`, `min_p`, `seed`) is
+    a wish to draw.  `default_seed` is that of a text that is drawn and names none.  Raises InputError.
     """
     named = {key: value for key, value in given.items() if value is not None}
     if named.get("num_beams", 1) != 1:
@@ -160,23 +161,25 @@ def _length(generation: Generation, prompt: int, named: dict[str, Any], padding:
             "follows",
             "compile with a larger --max-length",
         )
+    limits = {name: named[name] for name in _LIMITS if name in named}
+    asked = limits or {name: generation.defaults[name] for name in _LIMITS if name in generation.defaults}
     forced = max(len(generation.begin) - 1, 0)  # new ones, too, as transformers counts
-    if "max_new_tokens" in named:
-        new, name = named["max_new_tokens"], "max_new_tokens"
+    if "max_new_tokens" in asked:
+        new, name = asked["max_new_tokens"], "max_new_tokens"
         new = new - forced if is_whole_number(new) and new > forced else new
-    elif is_whole_number(named.get("max_length", 1)):
-        new, name = named.get("max_length", generation.max_length + padding) - padding - prompt, "max_length"
+    elif is_whole_number(asked.get("max_length", 1)):
+        new, name = asked.get("max_length", generation.max_length + padding) - padding - prompt, "max_length"
     else:
         new, name = 0, "max_length"
     if not is_whole_number(new) or new < 1:
-        raise InputError(f"{name} is {named.get(name)}, which leaves no token to write; it must allow at least 1")
-    if new > room:
+        raise InputError(f"{name} is {asked.get(name)}, which leaves no token to write; it must allow at least 1")
+    if new > room and limits:
         raise InputError(
             f"a prompt of {prompt} tokens and {new} new ones are {prompt + new}, and a text of this artifact has at "
             f"most {generation.max_length}",
             "ask for less, or compile with a larger --max-length",
         )
-    return new
+    return min(new, room)
 
 
 def _ends(generation: Generation, named: dict[str, Any]) -> tuple[frozenset[int], tuple[str, ...]]:

@@ -85,13 +85,14 @@ def not_followed(model: Any) -> tuple[str, ...]:
 
 
 def _defaults(says: Any, vocabulary: int) -> dict[str, Any]:
-    """The options of sampling; none of drawing where texts are continued greedily."""
+    """The options of texts that the checkpoint says; none of drawing where texts are continued greedily."""
     penalty = getattr(says, "repetition_penalty", None)
     always: dict[str, Any] = {"repetition_penalty": penalty} if penalty not in (None, 1.0) else {}
     for name in ("suppress_tokens", "begin_suppress_tokens", "forced_eos_token_id"):
         if ids := [i for i in _ids(getattr(says, name, None)) if 0 <= i < vocabulary]:
             always[name] = ids
-    for name in ("min_length", "min_new_tokens", "bad_words_ids", "no_repeat_ngram_size"):
+    counts = ("max_length", "max_new_tokens", "min_length", "min_new_tokens", "no_repeat_ngram_size")
+    for name in (*counts, "bad_words_ids"):
         if value := getattr(says, name, None):
             always[name] = value
     if not says.do_sample:

@@ -156,11 +156,12 @@ def test_what_a_generation_config_asks_for_is_done_or_said() -> None:
     model = decoder("llama", **SIZES)
     model.generation_config.update(suppress_tokens=[3, 5], begin_suppress_tokens=[7], num_beams=4, min_length=0)
     model.generation_config.update(
-        no_repeat_ngram_size=3, forced_eos_token_id=2, stop_strings=["."], forced_bos_token_id=4
+        no_repeat_ngram_size=3, forced_eos_token_id=2, stop_strings=["."], forced_bos_token_id=4, max_new_tokens=40
     )
     found = step_of(source(model))
     suppressed = {"suppress_tokens": [3, 5], "begin_suppress_tokens": [7]}
-    assert found.decoding.defaults == {**suppressed, "forced_eos_token_id": [2], "no_repeat_ngram_size": 3}
+    counts = {"max_new_tokens": 40, "no_repeat_ngram_size": 3}
+    assert found.decoding.defaults == {**suppressed, **counts, "forced_eos_token_id": [2]}
     asked = "num_beams 4, stop_strings ['.'], forced_bos_token_id 4, which stages do not follow"
     assert [note for note in found.notes if asked in note]
     assert not [note for note in found.notes if "min_length" in note]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,6 +43,17 @@ def test_a_text_without_a_length_ends_where_the_model_is_full() -> None:
     assert text_options(FULL, 5, {}) == TextOptions(59, stop=frozenset([END]))
     given = {"do_sample": False, "max_length": 8, "eos_token_id": [3, 4], "stop": "\n"}
     assert text_options(SAYS, 5, given) == TextOptions(3, stop=frozenset([3, 4]), ends=("\n",))
+
+
+def test_a_text_is_as_long_as_the_checkpoint_says_where_nobody_else_does() -> None:
+    says = replace(FULL, defaults={"max_new_tokens": 7, "max_length": 9})
+    assert [text_options(says, 5, given).new for given in ({}, {"max_length": 30}, {"max_new_tokens": 8})] == [7, 25, 8]
+    assert text_options(says, 60, {}).new == 4  # what there is room for
+    says = replace(FULL, defaults={"max_length": 9})
+    assert text_options(says, 5, {}).new == 4
+    assert text_options(says, 5, {}, padding=2).new == 2
+    with pytest.raises(InputError, match="max_length is 9, which leaves no token to write"):
+        text_options(says, 9, {})
 
 
 def test_any_whole_number_is_a_seed() -> None:
