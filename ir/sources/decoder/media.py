@@ -26,7 +26,7 @@ from ir.sources.decoder.places import (
     unchanged,
 )
 from ir.sources.examples.described_images import pixels_of_place
-from ir.sources.examples.example_inputs import make_example, most_positions
+from ir.sources.examples.example_inputs import ALONE, make_example, most_positions
 from ir.sources.examples.image_tokens import image_token_id, places_of_any_number
 from ir.sources.source import Source
 
@@ -97,11 +97,14 @@ class Media:
 
 def media_of(source: Source) -> tuple[tuple[Media, ...], str]:
     """The media of the source's calls, or of one that is made up; or why there are none.  Empty for a text model."""
-    found: list[Media] = []
+    found, alone = list[Media](), ""
     for call in source.calls:
         given = {p.name: v for p, v in zip(forward_parameters(source.model), call.args, strict=False)} | {**call.kwargs}
         try:
-            given = given or dict(make_example(source.model, source.model.config, Path(), padding=False).inputs)
+            if not given:
+                example = make_example(source.model, source.model.config, Path(), padding=False)
+                given = dict(example.inputs)
+                alone = next((n.removeprefix(ALONE) for n in example.notes if n.startswith(ALONE)), "")
             media = _of_call(source.model, given, "media" if not source.variants else f"media_{call.name}")
             if media is not None and not source.variants and not {GRIDS, SIZES} & set(source.fix):
                 for made_any in (_of_any_grids, _of_any_sizes, _of_any_number):
@@ -109,7 +112,7 @@ def media_of(source: Source) -> tuple[tuple[Media, ...], str]:
         except SourceError as e:
             return (), str(e)
         found += [media] if media is not None else []
-    return tuple(found), ""
+    return tuple(found), "" if found else alone
 
 
 def _of_call(model: Any, given: Mapping[str, Any], name: str) -> Media | None:

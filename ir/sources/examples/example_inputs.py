@@ -28,7 +28,10 @@ from ir.sources.examples.image_tokens import image_token_id, tokens_per_image
 
 BATCH, SEQ, TARGET, SAMPLES, FRAMES = 4, 128, 64, 16000, 200
 UNBOUNDED = 2**31
-_ALONE = "text alone: --fix {} reads an image of {}; several make variants"
+ALONE = "text alone: "
+"""How a note on images that no example has begins."""
+
+_ALONE = f"{ALONE}--fix {{}} reads an image of {{}}; several make variants"
 _OF_PATCHES = _ALONE.format("image_grid_thw=1x16x16", "16 rows of 16 patches")
 _OF_PIXELS = _ALONE.format("image_sizes=336x336", "336 rows of 336 pixels")
 _PLACES = "position_ids are an input, as the model's get_rope_index makes them, so that texts may have any length"
@@ -147,7 +150,7 @@ class _Maker:
         count = tokens_per_image(self.model, pixels.inputs["pixel_values"][:1], token)
         if not count:
             yield self.ids("batch")
-            unknown = "text alone: what the model makes of an image cannot be told from its configuration"
+            unknown = f"{ALONE}what the model makes of an image cannot be told from its configuration"
             yield ExampleInputs(notes=(_OF_PIXELS if "image_sizes" in self.parameters else unknown,))
             return
         text = self.tokens("input_ids", min(SEQ, self.longest), {0: "batch"})

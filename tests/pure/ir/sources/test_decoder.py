@@ -219,6 +219,16 @@ class TestMedia:
         assert [call.name for call in found.calls] == ["main"]
         assert any("texts alone: with pixel_values its logits with a cache differ by" in note for note in found.notes)
 
+    def test_of_sizes_that_decide_what_is_made_of_them_are_said_to_need_fixing(self) -> None:
+        body = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        eye = {"model_type": "clip_vision_model", **body, "image_size": 8, "patch_size": 4, "projection_dim": 32}
+        words = {"model_type": "llama", **BODY, **SIZES}
+        tiles: dict[str, Any] = {"image_token_index": 3, "image_grid_pinpoints": [[8, 16], [16, 8]]}
+        config = t.LlavaNextConfig(vision_config=eye, text_config=words, **tiles)
+        found = step_of(source(t.LlavaNextForConditionalGeneration(config).eval()), max_length=40)
+        assert [call.name for call in found.calls] == ["main"]
+        assert any("texts alone: --fix image_sizes=336x336 reads an image of 336" in note for note in found.notes)
+
     def test_of_an_example_that_does_not_say_whose_they_are(self) -> None:
         found = step_of(replace(source(self.llava()), kwargs=self.given(rows=2, images=3)), max_length=40)
         assert any("texts alone: its example has 2 texts, and inputs" in note for note in found.notes)
