@@ -5,6 +5,7 @@ From a model to its graph, in the order in which data meets them:
     model        capture(): the way through the rooms below
     paths        paths of modules and source files, as a user knows them
     holdable     weights and inputs that stages can hold
+    loops/       loops over a size that may change, recorded as scans
     sizes/       the sizes that may change: their names, what the model asks of them, what must hold of them
     diagnosis    torch.export's error -> the module, the line and what usually helps
     packed/      several things one after the other in one tensor, of sizes that are values of an input

@@ -15,6 +15,7 @@ from torch import nn
 from ir.capture.holdable import not_carried
 from ir.capture.paths import clean, is_torch_file, short_path
 from ir.capture.sizes.dynamic import FixedSizes, Marks
+from ir.capture.sizes.guards import divisors_in
 from ir.capture.sizes.questions import Question
 from ir.errors import CaptureError
 from ir.location import Where
@@ -102,7 +103,7 @@ def explain(
     if own := next((e for e in causes(error) if isinstance(e, CaptureError)), None):
         return own
     if fixed := dict(_fixed_sizes(str(error), marks, input_names, questions)):
-        return FixedSizes(fixed)
+        return FixedSizes(fixed, divisors_in(q.asked for q in questions))
     names = {cls.__name__ for e in causes(error) for cls in type(e).__mro__}
     what, advice = next((known for name, known in _KNOWN.items() if name in names), _unknown(error, marks, input_names))
     where = next((w for e in causes(error) if (w := _innermost(e.__traceback__, model)).file), Where())

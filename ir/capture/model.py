@@ -17,10 +17,12 @@ from ir.capture.checks.equivalence import same_terms
 from ir.capture.checks.first_call import draws_on_example, gap_on_example
 from ir.capture.checks.grids import same_on_other_grids
 from ir.capture.checks.joins import joined_at_other_sizes
+from ir.capture.checks.other_answers import at_larger_sizes, beside_fixed, without_needless
 from ir.capture.checks.size_one import (
     at_one,
     may_be_one,
     question_about_one,
+    quotient_reshaped_at_one,
     reshaped_at_one,
     same_program,
     without_one,
@@ -50,7 +52,7 @@ from ir.capture.unregistered_state.observing import observe
 from ir.capture.warn import warn
 from ir.capture.with_states import with_states
 from ir.errors import CaptureError
-from ir.graph import Graph
+from ir.graph import Graph, sizes_of
 from ir.objects.signature import bind, flatten, forward_parameters, names
 from ir.sizes import hold
 
@@ -158,13 +160,17 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
     """The same; layers that are alike may be recorded once a kind.  Raises InDoubt where that does not do."""
     ones = _sizes_of_one(example)
     try:
-        used, (recording, way), notes = _record(example, soft)
+        used, (recording, way), notes = _record(example, soft, returned)
     except CaptureError as e:
         with suppress(CaptureError):
             if ones:
                 return _with_ones(example, ones, f"for other sizes, {str(e).splitlines()[0]}", soft, returned)
         raise
-    graph, questions = recording.graph, recording.questions
+    asked, known = replace(used, tensors=example.tensors), list[Graph]()
+    hints = {**recording.graph.hints, **sizes_of(zip(recording.graph.inputs, example.tensors, strict=True))}
+    if (elsewhere := at_larger_sizes(recording, used, way)) is not None:
+        recording, used, known = elsewhere.recording, elsewhere.example, [elsewhere.known]
+    graph, questions = _without_quotients_of_one(recording.graph), recording.questions
     for symbol in may_be_one(graph):
         place = _other_at_one(symbol, graph, questions, _as_recorded(used, recording), way)
         if place and recording.repeats is not None:  # or at 1 layers differ in what they are recorded by
@@ -178,12 +184,20 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
     if not all(joined_at_other_sizes(name, graph, _as_recorded(used, recording)) for name in recording.joined):
         return _with_repeats(replace(example, joins=False), soft, returned)
     recording = replace(recording, graph=graph).full()
-    graph, used = recording.graph, replace(used, left_out=recording.left_out)
-    if used.packs and not same_on_other_grids(graph, used):
+    used, asked = (replace(e, left_out=recording.left_out) for e in (used, asked))
+    graph = replace(without_needless(recording.graph, questions, used, way, known), hints=hints)
+    if asked.packs and not same_on_other_grids(graph, asked):
         return _with_repeats(replace(example, packs=False), soft, returned)
-    gap = Gap() if returned is None else gap_on_example(graph, used, returned)
+    gap = Gap() if returned is None else gap_on_example(graph, asked, returned)
     conditions = guard_notes(graph.guards, graph.ranges, graph.hints, questions)
     return replace(recording, graph=replace(graph, notes=(*graph.notes, *conditions, *notes)), gap=gap)
+
+
+def _without_quotients_of_one(graph: Graph) -> Graph:
+    """The graph restricted to sizes at which no node makes other shapes as a quotient is 1, such as one of chunks."""
+    while (found := quotient_reshaped_at_one(graph)) is not None:
+        graph = replace(graph, guards=(*graph.guards, sympy.Gt(found[0], 1)))
+    return graph
 
 
 def _as_recorded(example: Example, recording: Recording) -> Example:
@@ -278,7 +292,9 @@ def _differs_in_training(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
-def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way], tuple[str, ...]]:
+def _record(
+    example: Example, soft: bool, returned: Sequence[Any] | None
+) -> tuple[Example, tuple[Recording, Way], tuple[str, ...]]:
     """Record with the marked sizes; where `soft`, those that the model fixes lose their marks and get a note."""
     notes: tuple[str, ...] = ()
     while True:
@@ -287,6 +303,9 @@ def _record(example: Example, soft: bool) -> tuple[Example, tuple[Recording, Way
             _require_own_sizes(recording.graph, used)
             return used, (recording, way), (*notes, *notes_on_fixed(example, used))
         except FixedSizes as e:
+            beside = beside_fixed(example, e, lambda other: record_somehow(other, soft), returned)
+            if beside is not None:
+                return beside[0], beside[1:], (*notes, *notes_on_fixed(example, beside[0]))
             marks, more = without_fixed(example.marks, e, soft)
             example, notes = replace(example, marks=marks), (*notes, *more)
         except CaptureError as e:

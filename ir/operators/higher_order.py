@@ -179,6 +179,12 @@ def higher_order_of(call: Call) -> HigherOrder:
     return _at_sizes(call.args[2], tuple(call.args[1]))
 
 
+def run_the_same(one: Call, other: Call) -> bool:
+    """Whether two such nodes run the same functions at their sizes, whatever the layout of results in memory."""
+    a, b = (_text(replace(higher_order_of(call), layouts=())) for call in (one, other))
+    return a == b
+
+
 @lru_cache(maxsize=1024)
 def _at_sizes(key: str, sizes: tuple[Any, ...]) -> HigherOrder:
     return _KNOWN[key].at(sizes)

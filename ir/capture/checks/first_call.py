@@ -30,6 +30,12 @@ def gap_on_example(graph: Graph, example: Example, returned: Sequence[Any]) -> G
     return Gap(differs, rounded=not all(is_same(*pair) for pair in pairs))
 
 
+def is_same_on_example(graph: Graph, example: Example, returned: Sequence[Any]) -> bool:
+    """Whether a graph runs on the example, and returns each bit that a call of the model did."""
+    found = _results(graph, example)
+    return bool(found) and len(found) == len(returned) and all(map(is_same, returned, found))
+
+
 def draws_on_example(graph: Graph, example: Example) -> bool:
     """Whether a graph draws torch's random numbers when it runs on its example; False where it cannot run."""
     return draws_numbers(lambda: _results(graph, example))

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
 import sympy
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._sympy.functions import FloorDiv
 
 from ir.analysis.arguments import as_number, operator_arguments
+from ir.analysis.bind import allowed
+from ir.capture.program.no_ops import PRODUCTS, SUMS, keeps_elements
 from ir.capture.repeats.expanded import repeats
 from ir.capture.sizes.dynamic import Marks
 from ir.capture.sizes.questions import Question
 from ir.graph import Call, Constant, Graph, State, Value, is_whole, sizes_of
 from ir.operators.facts import BY_ADDRESS, rearrangement
-from ir.operators.higher_order import is_higher_order
+from ir.operators.higher_order import is_higher_order, run_the_same
 from ir.sizes import at, bound, hold
+
+_SMALL = range(2, 1025)  # sizes at which a quotient of them may be 1
 
 
 def may_be_one(graph: Graph) -> list[sympy.Symbol]:
@@ -39,12 +44,37 @@ def reshaped_at_one(symbol: sympy.Symbol, graph: Graph) -> Call | None:
 
     Nodes run on tensors without data; those that cannot are passed over.
     """
-    sizes = {s: max(hint, 2) for s, hint in graph.hints.items()} | {symbol: 1}
+    return _reshaped_at({s: max(hint, 2) for s, hint in graph.hints.items()} | {symbol: 1}, {symbol}, graph)
+
+
+def quotient_reshaped_at_one(graph: Graph) -> tuple[sympy.Basic, Call] | None:
+    """A quotient of sizes, as a number of chunks, that may be 1 where no size is, and the first such node there."""
+    shapes = (
+        dim for node in graph.nodes for value in node.results for dim in value.type.shape if isinstance(dim, sympy.Expr)
+    )
+    quotients = sorted({floor for dim in set(shapes) for floor in dim.atoms(FloorDiv)}, key=str)
+    for quotient in quotients:
+        sizes = next(
+            (s for s in _near(quotient, graph) if hold([sympy.Eq(quotient, 1)], s) and allowed(s, graph)), None
+        )
+        if sizes is not None and (node := _reshaped_at(sizes, quotient.free_symbols, graph)) is not None:
+            return quotient, node
+    return None
+
+
+def _near(quotient: sympy.Basic, graph: Graph) -> Iterator[dict[sympy.Symbol, int]]:
+    """Sizes of the example with others, from 2 on, for one in a quotient."""
+    hints = {s: max(hint, 2) for s, hint in graph.hints.items()}
+    yield from ({**hints, s: size} for s in sorted(quotient.free_symbols & hints.keys(), key=str) for size in _SMALL)
+
+
+def _reshaped_at(sizes: Mapping[sympy.Symbol, int], symbols: Set[sympy.Basic], graph: Graph) -> Call | None:
+    """The first node with operands of `symbols` that makes other shapes at `sizes` than their types say."""
     seen, read = set[str](), {*graph.kept, *graph.users}
     for node in graph.nodes:
         if not isinstance(node, Call) or is_whole(node) or is_higher_order(node) or repeats(node):
             continue
-        if not any(symbol in _symbols(v) for v in node.operands):
+        if not any(symbols & _symbols(v) for v in node.operands):
             continue
         types = tree_map(lambda a: a.type if isinstance(a, Value) else a, (node.args, dict(node.kwargs)))
         text = f"{node.op}{types}"
@@ -108,7 +138,7 @@ def same_program(a: Graph, b: Graph) -> bool:
         if differ or not _same_arguments(m, n, twin):
             return False
         twin |= zip(m.results, n.results, strict=True)
-    return [twin[v] for v in a.kept] == list(b.kept)
+    return [twin.get(v) for v in a.kept] == list(b.kept)
 
 
 def _same_elements(one: Value, other: Value) -> bool:
@@ -118,22 +148,24 @@ def _same_elements(one: Value, other: Value) -> bool:
 
 
 def _without_layout(graph: Graph) -> Graph:
-    """The graph without nodes that change the layout in memory alone, and without views of a whole tensor."""
+    """The graph without nodes that keep all elements, as by another layout in memory, or a view of a whole tensor."""
     if any(isinstance(node, Call) and node.op in BY_ADDRESS for node in graph.nodes):
         return graph
     same: dict[Value, Value] = {}
     for node in graph.nodes:
-        if isinstance(node, Call) and _says_nothing(node) and node.results[0] not in graph.kept:
+        if isinstance(node, Call) and _says_nothing(node):
             same[node.results[0]] = same.get(node.operands[0], node.operands[0])
     nodes = tuple(n for n in graph.nodes if n.results[0] not in same)
     return replace(graph, nodes=nodes).map_values(lambda v: same.get(v, v))
 
 
 def _says_nothing(node: Call) -> bool:
-    moves = rearrangement(node.op)
-    if moves is None or not moves.is_identity_if_type_stays:
+    if not node.operands or node.results[0].type != node.operands[0].type:
         return False
-    return node.results[0].type == node.operands[0].type
+    if (moves := rearrangement(node.op)) is not None:
+        return moves.is_identity_if_type_stays
+    number = node.args[1] if node.op in SUMS | PRODUCTS else None
+    return isinstance(number, (int, float)) and keeps_elements(node.op, number, node.results[0].type.dtype)
 
 
 def without_one(graph: Graph, symbol: sympy.Symbol, place: str) -> Graph:
@@ -151,6 +183,8 @@ def _different_at_one(assumed: sympy.Basic, symbol: sympy.Symbol, graph: Graph) 
 
 
 def _same_arguments(m: Call, n: Call, twin: Mapping[Value, Value]) -> bool:
+    if is_higher_order(m):
+        return [twin.get(v) for v in m.operands] == list(n.operands) and run_the_same(m, n)
     ours, theirs = (tree_leaves(dict(node.arguments)) for node in (m, n))
     return len(ours) == len(theirs) and all(map(lambda x, y: _same(x, y, twin), ours, theirs))
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import TreeSpec
 
+from ir.capture.loops.found import Loops
 from ir.capture.sizes.dynamic import Marks
 from ir.objects.signature import FixedTensor, Slot, Tree
 
@@ -26,7 +27,8 @@ class Example:
     `told_exported`: whether code that asks for the export alone gets the true one.
     `joins`: whether tensors along a dimension of any size are recorded as one where they are all joined again;
     `packs`: whether those that are split by the values of an input are, and grids of images read by operators;
-    `left_out`: results of the model that its graph has not.
+    `left_out`: results of the model that its graph has not;
+    `loops`: the functions whose loops over a size that may change are recorded as scans.
     """
 
     model: nn.Module
@@ -43,6 +45,7 @@ class Example:
     joins: bool = True
     packs: bool = True
     left_out: tuple[int, ...] = ()
+    loops: Loops = field(default_factory=Loops)
 
     def at(self, tensors: Sequence[torch.Tensor]) -> Example:
         """The same call with other tensors, whose sizes are all fixed."""

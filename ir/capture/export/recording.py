@@ -28,6 +28,8 @@ from ir.capture.export.replaced.positions import WritesByPosition
 from ir.capture.export.replaced.recurrent_layers import whole_recurrent_layers
 from ir.capture.export.tracing_questions import look_up_questions
 from ir.capture.export.types_of_nodes import types_without_functions
+from ir.capture.loops.found import LoopOfAnySize
+from ir.capture.loops.turns import NoScan
 from ir.capture.program.default_dtype import with_stated_dtypes
 from ir.capture.program.folded import fold_known
 from ir.capture.program.gradients import detach_what_leaves
@@ -52,6 +54,7 @@ from ir.capture.sizes.counts import hold_assertions
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, about_squeezes, watched
 from ir.capture.sizes.rounded import rounded_sizes
+from ir.capture.sizes.rounded_up import rounded_up_alike
 from ir.capture.sizes.symbols import read_sizes
 from ir.capture.source_lines.stack_traces import stack_traces_of_forwards
 from ir.capture.source_lines.variables import watched_variables
@@ -143,6 +146,10 @@ def record(example: Example) -> Recording:
             notes += (f"layers are {ONE_BY_ONE}: {e}",)
         except _UntoldError:
             example = replace(example, told_exported=True)
+        except NoScan as e:
+            example.loops.refuse(e.code)
+        except LoopOfAnySize:
+            pass  # which is known now
 
 
 ONE_BY_ONE = "exported one by one"
@@ -290,7 +297,13 @@ def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -
     tensors = widen(example.tensors, example.marks)
     with watched() as questions:
         try:
-            with torch.no_grad(), quiet(), without_memory(example.model), as_they_were(example.model):
+            with (
+                torch.no_grad(),
+                quiet(),
+                rounded_up_alike(),
+                without_memory(example.model),
+                as_they_were(example.model),
+            ):
                 program, layouts = _program(flat, tensors, example, strict, once)
                 return _without_in_place(program, layouts, questions, has_fixed_values(example), once)
         except InDoubt:
@@ -307,6 +320,7 @@ def _program(
     """The program of a call with copies of `tensors`, as torch exports it, and the layouts that were seen meanwhile."""
     args = ([t.detach().clone() for t in tensors],)
     watch = nullcontext(Layouts()) if strict else layouts_watched()  # TorchDynamo would trace the patches
+    loops = nullcontext() if strict else example.loops.as_scans()
     traced = stack_traces_of_forwards(), watched_variables()
     contexts = (
         *traced,
@@ -318,7 +332,7 @@ def _program(
         types_without_functions(),
     )
     with ExitStack() as watching:
-        for context in (*contexts, once.watched(example.model)):
+        for context in (*contexts, loops, once.watched(example.model)):
             watching.enter_context(context)
         layouts = watching.enter_context(watch)
         watching.enter_context(_use_lazy_graph_module(not strict))

@@ -9,7 +9,7 @@ from itertools import islice, pairwise, product, takewhile
 import sympy
 from sympy.core.relational import Relational
 
-from ir.capture.sizes.guards import always_true
+from ir.capture.sizes.guards import always_true, plain
 from ir.capture.sizes.questions import Question
 from ir.sizes import hold
 from ir.text.expressions import printed
@@ -80,7 +80,7 @@ def guard_notes(
         symbols: list[sympy.Symbol] = sorted(guard.free_symbols, key=str)  # type: ignore[arg-type]
         if _is_met(guard, guards[:i], symbols, ranges, hints) or (symbols[1:] and always_true(guard, ranges)):
             continue
-        text, place = guard_text(guard), next((q.at for q in questions if q.assumed == guard), "")
+        text, place = guard_text(guard), next((q.at for q in questions if plain(q.assumed) == plain(guard)), "")
         asks = f": the stages are right where {text}" if len(text) <= _READ else ""
         left = {
             s: allowed_values(s, [guard.subs({t: hints[t] for t in symbols if t != s})], ranges[s], hints[s])

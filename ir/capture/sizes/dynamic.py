@@ -34,8 +34,9 @@ Marks: TypeAlias = Sequence[Mapping[int, Mark]]
 class FixedSizes(CaptureError):
     """Sizes that were to be dynamic, and for which the model works at one value only."""
 
-    def __init__(self, reasons: Mapping[tuple[int, int], str]) -> None:
+    def __init__(self, reasons: Mapping[tuple[int, int], str], divisors: Collection[int] = ()) -> None:
         self.reasons = reasons  # by tensor and dimension
+        self.divisors = divisors  # numbers of which code asks how often they are in a size, as that of a chunk
         advice = "leave that size out of the dynamic shapes, or write the code for any size"
         super().__init__(f"{'; '.join(dict.fromkeys(reasons.values()))}\n  what usually helps: {advice}")
 

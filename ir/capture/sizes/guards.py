@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from math import lcm
+from typing import Any, TypeAlias
 
 import sympy
 from torch.export import ExportedProgram
@@ -15,6 +16,9 @@ from ir.capture.sizes.questions import Question
 from ir.sizes import hold
 
 _NUMBERS, _LARGEST = 4, 1 << 20  # of a condition that are looked at
+_OTHERS = (1, 2, 5, 64, 1000)  # values of others beside a size whose range is looked for
+_BEYOND = 100  # sizes behind the end of a range that are looked at for gaps
+Range: TypeAlias = tuple[int, int | None]
 _SAMPLES = (2, 3, 4, 5, 6, 7, 8, 9, 12, 16, 31, 64, 100, 1000, 4096)
 
 
@@ -37,18 +41,50 @@ def read_guards(
     before its operand does: torch assumes each size to be `!= 1`, for views it asks whether one size divides another,
     whatever the answer, for strides it compares products, and the ranges have the others.
     """
-    env = shape_env_of(program)
-    known = dict.fromkeys(_plain(guard.expr.xreplace(rename)) for guard in (env.guards if env is not None else ()))
-    about = [guard for guard in known if _is_about(guard, set(ranges))]
-    found = _simplified(tuple(g for g in about if isinstance(g, sympy.Eq)))
-    for guard in (*filter(_is_of_remainder, about), *filter(_is_of_sums, about)):
-        if not always_true(guard, ranges) and not _implied(guard, found, ranges):
+    counting = conditions_that_count(program, rename, set(ranges))
+    found = _simplified(tuple(g for g in counting if isinstance(g, sympy.Eq)))
+    for guard in (g for g in counting if not isinstance(g, sympy.Eq)):
+        if not always_true(guard, ranges) and not implied(guard, found, ranges):
             found = (*found, guard)
     asked = dict.fromkeys(q.assumed for q in questions if not always_true(q.assumed, ranges))
-    return (*found, *(condition for condition in asked if not _implied(condition, found, ranges)))
+    return (*found, *(condition for condition in asked if not implied(condition, found, ranges)))
 
 
-def _plain(guard: sympy.Basic) -> sympy.Basic:
+def conditions_that_count(
+    program: ExportedProgram, rename: Mapping[sympy.Symbol, sympy.Basic], symbols: set[sympy.Symbol]
+) -> tuple[sympy.Basic, ...]:
+    """Conditions on `symbols` that torch found and that must hold, equations first; not its assumptions of layouts."""
+    env = shape_env_of(program)
+    known = dict.fromkeys(plain(guard.expr.xreplace(rename)) for guard in (env.guards if env is not None else ()))
+    about = [guard for guard in known if _is_about(guard, symbols)]
+    equations = (guard for guard in about if isinstance(guard, sympy.Eq))
+    return tuple(dict.fromkeys((*equations, *filter(_is_of_remainder, about), *filter(_is_of_sums, about))))
+
+
+def least_that_fits(symbol: sympy.Symbol, found: int, conditions: Sequence[sympy.Basic]) -> int:
+    """The least size of a range that begins at `found` for torch, which also takes quotients of sizes to be above 1.
+
+    It is the largest from which on a condition holds throughout, for some values of other sizes in it; those with gaps
+    stay conditions.
+    """
+    least = 1
+    for condition in (condition for condition in conditions if symbol in condition.free_symbols and found > 1):
+        others = sorted(condition.free_symbols - {symbol}, key=str)
+        points = [dict(zip(others, point, strict=True)) for point in product(_OTHERS, repeat=len(others))]
+        sizes = range(1, found + _BEYOND)
+        fits = [any(hold([condition], {symbol: size, **point}) for point in points) for size in sizes]
+        begin = len(fits) - fits[::-1].index(False) + 1 if False in fits else 1
+        least = max(least, begin) if begin <= found else least
+    return least
+
+
+def divisors_in(conditions: Iterable[sympy.Basic]) -> set[int]:
+    """The numbers, from 2 on, by which conditions divide."""
+    parts = (part for condition in conditions for part in condition.atoms(FloorDiv, Mod))
+    return {int(part.args[1]) for part in parts if part.args[1].is_Integer and part.args[1] > 1}  # type: ignore[operator]
+
+
+def plain(guard: sympy.Basic) -> sympy.Basic:
     """A guard in which sympy knows which of two sizes is the smaller: `Min(seq, 8*seq) == seq` is true.
 
     An order of two sums is written without a sign before the first size: `seq <= batch` for `-batch >= -seq`.
@@ -68,8 +104,16 @@ def _is_of_sums(guard: sympy.Basic) -> bool:
     if not isinstance(guard, (sympy.Lt, sympy.Le, sympy.Gt, sympy.Ge)):
         return False
     products = (sum(not factor.is_number for factor in product.args) > 1 for product in guard.atoms(sympy.Mul))
-    above_one = 2 if isinstance(guard, (sympy.Le, sympy.Ge)) else 1
-    return not any(products) and not guard.atoms(sympy.Pow) and not {guard.lhs, guard.rhs} & {above_one, -above_one}
+    return not any(products) and not guard.atoms(sympy.Pow) and not _is_above_one(guard)
+
+
+def _is_above_one(guard: Any) -> bool:
+    """Whether an order says that a size is 2 or more: `size > 1`, `2 <= size`, or `8*size > 8` of a part of a view."""
+    if isinstance(guard, (sympy.Le, sympy.Ge)):
+        return bool({guard.lhs, guard.rhs} & {2, -2})
+    number, other = (guard.lhs, guard.rhs) if guard.lhs.is_Integer else (guard.rhs, guard.lhs)
+    factor = abs(other.as_coeff_Mul()[0])
+    return bool(number.is_Integer and (abs(number) == 1 or (abs(number) > 1 and factor == abs(number))))
 
 
 def _is_about(guard: sympy.Basic, symbols: set[sympy.Symbol]) -> bool:
@@ -81,7 +125,7 @@ def always_true(condition: sympy.Basic, ranges: Mapping[sympy.Symbol, tuple[int,
     return all(hold((condition,), sizes) for sizes in _sample(condition, ranges))
 
 
-def _implied(
+def implied(
     condition: sympy.Basic,
     guards: Sequence[sympy.Basic],
     ranges: Mapping[sympy.Symbol, tuple[int, int | None]],

@@ -71,6 +71,11 @@ def _pieces(tensor: torch.Tensor, dim: int, seen: Callable[[Any], object]) -> tu
     return _Unbound(tensor, dim, _expected(tensor.shape[dim]), seen).pieces()
 
 
+def pieces_along(tensor: torch.Tensor, dim: int) -> tuple[torch.Tensor, ...]:
+    """The pieces of a tensor along a dimension whose size may change, computed when they are not all joined again."""
+    return _pieces(tensor, dim, lambda size: None)
+
+
 def _expected(size: int | torch.SymInt) -> int:
     """A size in the example; nothing is recorded of it."""
     return size if isinstance(size, int) else int(size.node.hint)

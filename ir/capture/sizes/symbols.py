@@ -14,7 +14,15 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from ir.capture.sizes.allowed import allowed_values, guard_text
 from ir.capture.sizes.dynamic import FixedSizes, Marks
-from ir.capture.sizes.guards import read_guards, shape_env_of
+from ir.capture.sizes.guards import (
+    Range,
+    conditions_that_count,
+    divisors_in,
+    least_that_fits,
+    plain,
+    read_guards,
+    shape_env_of,
+)
 from ir.capture.sizes.questions import Question
 from ir.sizes import Dim, hold
 
@@ -67,7 +75,7 @@ def read_sizes(
     specs = [s for s in program.graph_signature.input_specs if s.kind is InputKind.USER_INPUT]
     named: dict[sympy.Symbol, sympy.Symbol] = {}
     hints: dict[sympy.Symbol, int] = {}
-    ranges: dict[sympy.Symbol, tuple[int, int | None]] = {}
+    asked_for, found = dict[sympy.Symbol, Range](), dict[sympy.Symbol, Range]()
     for i, (spec, tensor, dims) in enumerate(zip(specs, tensors, marks, strict=True)):
         shape = placeholders[spec.arg.name].meta["val"].shape  # type: ignore[union-attr]
         for dim, mark in dims.items():
@@ -79,10 +87,14 @@ def read_sizes(
                 continue  # a size that follows from another: 2*seq
             symbol = named.setdefault(expr, sympy.Symbol(mark.name, integer=True, positive=True))
             hints.setdefault(symbol, tensor.shape[dim])
-            ranges[symbol] = _intersect(
-                ranges.get(symbol, (1, None)), (mark.min, mark.max), _range(program.range_constraints.get(expr))
-            )
+            asked_for[symbol] = _intersect(asked_for.get(symbol, (1, None)), (mark.min, mark.max))
+            found[symbol] = _intersect(found.get(symbol, (1, None)), _range(program.range_constraints.get(expr)))
     rename = {**named, **dict(_equal_to(named, shape_env_of(program)))}
+    counting = conditions_that_count(program, rename, set(hints))
+    ranges = {
+        s: _intersect(bounds, (least_that_fits(s, found[s][0], counting), found[s][1]))
+        for s, bounds in asked_for.items()
+    }
     asked = tuple(replace(q, asked=q.asked.xreplace(rename)) for q in questions if q.direct)
     asked = tuple(q for q in asked if q.asked.free_symbols and q.asked.free_symbols <= set(hints))
     guards = read_guards(program, rename, ranges, asked)
@@ -114,7 +126,7 @@ def _require_several_values(
     for symbol, bounds in ranges.items():
         about = [guard for guard in guards if guard.free_symbols == {symbol}]
         if about and hold(about, hints) and allowed_values(symbol, about, bounds, hints[symbol]).is_single:
-            asked = next((q.at for q in questions if q.assumed in about), "")
+            asked = next((q.at for q in questions if plain(q.assumed) in map(plain, about)), "")
             reason = f"the model works for {hints[symbol]} alone, as {guard_text(about[0])}{asked}"
             raise FixedSizes(
                 {
@@ -122,7 +134,8 @@ def _require_several_values(
                     for i, dims in enumerate(marks)
                     for dim, mark in dims.items()
                     if mark.name == str(symbol) and tensors[i].shape[dim] == hints[symbol]
-                }
+                },
+                divisors=divisors_in(about),
             )
 
 

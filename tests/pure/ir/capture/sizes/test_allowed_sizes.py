@@ -245,7 +245,7 @@ def test_the_end_of_a_slice_by_another_size_is_a_guard(
 
 def test_a_condition_that_all_sizes_meet_is_not_noted() -> None:
     """Padded to a multiple of 4, any length can be split in fours, which torch asks."""
-    compute = lambda x: torch.nn.functional.pad(x, (0, 0, 0, -x.shape[1] % 4)).unflatten(1, (-1, 4)).sum(2)  # noqa: E731
+    compute = lambda x: torch.nn.functional.pad(x, (0, 0, 0, 3 - (x.shape[1] + 3) % 4)).unflatten(1, (-1, 4)).sum(2)  # noqa: E731
     graph = capture(Function(compute), (torch.ones(2, 10, 3),), dynamic_shapes={"samples": {1: "seq"}})
     assert graph.guards
     assert graph.notes == ()
