@@ -166,8 +166,8 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
             if ones:
                 return _with_ones(example, ones, f"for other sizes, {str(e).splitlines()[0]}", soft, returned)
         raise
-    asked, known = replace(used, tensors=example.tensors), list[Graph]()
-    hints = {**recording.graph.hints, **sizes_of(zip(recording.graph.inputs, example.tensors, strict=True))}
+    asked, known = _with_own_sizes(used, example), list[Graph]()
+    hints = {**recording.graph.hints, **sizes_of(zip(recording.graph.inputs, asked.tensors, strict=True))}
     if (elsewhere := at_larger_sizes(recording, used, way)) is not None:
         recording, used, known = elsewhere.recording, elsewhere.example, [elsewhere.known]
     graph, questions = _without_quotients_of_one(recording.graph), recording.questions
@@ -191,6 +191,11 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
     gap = Gap() if returned is None else gap_on_example(graph, asked, returned)
     conditions = guard_notes(graph.guards, graph.ranges, graph.hints, questions)
     return replace(recording, graph=replace(graph, notes=(*graph.notes, *conditions, *notes)), gap=gap)
+
+
+def _with_own_sizes(used: Example, example: Example) -> Example:
+    """The recorded example with the tensors of the given one, whose sizes may be smaller, if no tensor is fixed."""
+    return replace(used, tensors=example.tensors) if len(used.tensors) == len(example.tensors) else used
 
 
 def _without_quotients_of_one(graph: Graph) -> Graph:

@@ -87,6 +87,8 @@ def beside_fixed(
         larger.append(tensor)
     with suppress(CaptureError, InDoubt):
         used, recording, way = record(replace(example, tensors=larger))
+        if len(used.tensors) != len(larger):
+            return None
         there = replace(used, tensors=example.tensors, left_out=recording.left_out)
         graph = recording.full().graph
         same = same_terms(graph, there.at(there.tensors))
