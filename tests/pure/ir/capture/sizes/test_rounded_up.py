@@ -83,7 +83,7 @@ def test_a_chunked_model_takes_any_length(seq: int) -> None:
 def test_a_condition_stays_where_its_other_answer_is_another_program() -> None:
     graph = recorded(lambda x: summed(x) + 1 if padding(x.shape[1]) > 0 else summed(x), 18)
     [guard] = graph.guards
-    assert guard_text(guard) == "seq - 8 * ((seq + 7) // 8) < 0"
+    assert guard_text(guard) == "seq - 8*((seq + 7) // 8) < 0"
 
 
 def test_a_condition_stays_where_the_code_behind_its_other_answer_has_another() -> None:
@@ -96,7 +96,7 @@ def test_a_condition_stays_where_the_code_behind_its_other_answer_has_another() 
         return summed(x) if seq < 32 else x
 
     [guard] = recorded(compute, 18).guards
-    assert guard_text(guard) == "seq - 8 * ((seq + 7) // 8) < 0"
+    assert guard_text(guard) == "seq - 8*((seq + 7) // 8) < 0"
 
 
 def test_chunks_of_which_code_takes_two_are_two_or_more() -> None:
