@@ -138,6 +138,8 @@ class _Terms(TorchDispatchMode):
             with self:
                 return behind_key(key).run(operands, sizes, kwargs.get("device", torch.device("cpu")))
         kwargs = kwargs | _stated_dtype(func, args, kwargs)
+        if func is aten._to_copy.default and kwargs.get("device") == args[0].device:  # which a graph does not say
+            del kwargs["device"]
         given = args
         if func is aten.slice.Tensor and not kwargs:
             args = _plain_slice(*args)

@@ -133,6 +133,7 @@ def change_a_constant(x: torch.Tensor) -> torch.Tensor:
     "compute",
     [
         lambda x: x + 1 if asked(x) else (x[:] * 1).relu() + torch.arange(x.shape[1])[:, None],
+        lambda x: x + 1 if asked(x) else (x * 3).to(device=x.device, dtype=torch.float64) + 1,
         change,
         ask_for_the_device,
         change_what_was_read,
