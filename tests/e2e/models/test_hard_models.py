@@ -64,7 +64,7 @@ def test_a_class_of_the_model_file_comes_along(
     shell.write({"gated.py": MODEL_FILE})
     ended = shell.run("gated.py -o out --stages 2 --verify")
     assert ended.status == 0, ended.err
-    assert "1 is kept whole in one stage: it decides by the values of a tensor" in " ".join(ended.out.split())
+    assert "1 is kept whole in one stage: it decides by the values of a tensor" in " ".join(ended.err.split())
     (tmp_path / "gated.py").unlink()
     assert (tmp_path / "out" / "gated.py").exists()
     ended = python(tmp_path, "-c", RUN, tmp_path / "out", tmp_path / "y.pt")
