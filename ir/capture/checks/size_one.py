@@ -19,7 +19,7 @@ from ir.capture.sizes.dynamic import Marks
 from ir.capture.sizes.questions import Question
 from ir.graph import Call, Constant, Graph, State, Value, is_whole, sizes_of
 from ir.operators.facts import BY_ADDRESS, rearrangement
-from ir.operators.higher_order import is_higher_order, run_the_same
+from ir.operators.higher_order import higher_order_of, is_higher_order, run_the_same
 from ir.sizes import at, bound, hold
 
 _SMALL = range(2, 1025)  # sizes at which a quotient of them may be 1
@@ -72,6 +72,8 @@ def _reshaped_at(sizes: Mapping[sympy.Symbol, int], symbols: Set[sympy.Basic], g
     """The first node with operands of `symbols` that makes other shapes at `sizes` than their types say."""
     seen, read = set[str](), {*graph.kept, *graph.users}
     for node in graph.nodes:
+        if isinstance(node, Call) and _is_empty_scan(node, sizes):
+            return node
         if not isinstance(node, Call) or is_whole(node) or is_higher_order(node) or repeats(node):
             continue
         if not any(symbols & _symbols(v) for v in node.operands):
@@ -82,6 +84,13 @@ def _reshaped_at(sizes: Mapping[sympy.Symbol, int], symbols: Set[sympy.Basic], g
             return node
         seen.add(text)
     return None
+
+
+def _is_empty_scan(call: Call, sizes: Mapping[sympy.Symbol, int]) -> bool:
+    """Whether a call is a scan of no items, which torch has none of."""
+    if not is_higher_order(call) or higher_order_of(call).name != "scan":
+        return False
+    return any(at(dim, sizes) == 0 for value in call.operands for dim in value.type.shape)
 
 
 def _symbols(value: Value) -> set[sympy.Basic]:

@@ -150,9 +150,15 @@ def record(example: Example) -> Recording:
             example.loops.refuse(e.code)
         except LoopOfAnySize:
             pass  # which is known now
+        except NotExported as e:
+            if _OF_SCANS not in str(e) or not example.loops.rewritten:
+                raise
+            for code in [*example.loops.rewritten]:
+                example.loops.refuse(code)
 
 
 ONE_BY_ONE = "exported one by one"
+_OF_SCANS = "RuntimeError: scan might be "  # changing its operands in place, or returning one
 
 
 class _UntoldError(Exception):

@@ -66,8 +66,8 @@ class Loops:
         if known or is_torch_file(code.co_filename) or not is_any_size(size) or not has_loop_at(code, asker.f_lineno):
             return
         new, functions = with_scans(code), _functions_of(code, asker.f_globals)
-        if new is None or not functions:
-            self.refused.add(code)
+        if new is None or not functions or code in self.rewritten:  # or a call of the model makes such a function
+            self.refuse(code)
             return
         self.rewritten[code] = Rewritten(new, functions)
         raise LoopOfAnySize
@@ -86,7 +86,10 @@ def _with_code(function: FunctionType, code: CodeType, turns: Turns) -> Iterator
 
 
 def _functions_of(code: CodeType, names: Mapping[str, Any]) -> list[FunctionType]:
-    """The functions of a module that have this code, also under decorators and in classes; else any that there are."""
+    """The functions that have this code, as closures may: of a module, under decorators, in classes, and any others.
+
+    Python lists none that gc.freeze() has put aside.
+    """
     found, seen, left = list[FunctionType](), set[int](), list(names.values())
     while left:
         thing = left.pop()
@@ -101,7 +104,8 @@ def _functions_of(code: CodeType, names: Mapping[str, Any]) -> list[FunctionType
                 left += vars(thing).values()
             case staticmethod() | classmethod():
                 left.append(thing.__func__)
-    return found or [f for f in gc.get_referrers(code) if isinstance(f, FunctionType) and f.__code__ is code]
+    found += [f for f in gc.get_referrers(code) if isinstance(f, FunctionType) and f.__code__ is code]
+    return list({id(f): f for f in found}.values())
 
 
 def _content(cell: CellType) -> Any:

@@ -53,9 +53,14 @@ def _assigns(name: str, statement: ast.stmt) -> bool:
     return any(name in names_assigned(target) for target in targets)
 
 
+_INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
 def read_after(name: str, loop: ast.For, function: Function) -> bool:
     """Whether what may run after a loop may read what a name was in it."""
     path = _path_to(loop, function)
+    if name in names_read(n for n in ast.walk(function) if n is not function and isinstance(n, _INNER)):
+        return True
     for around, block in reversed(path):
         place = next(i for i, statement in enumerate(block) if any(inner is loop for inner in ast.walk(statement)))
         for statement in block[place + 1 :]:
@@ -63,7 +68,7 @@ def read_after(name: str, loop: ast.For, function: Function) -> bool:
                 return True
             if _assigns(name, statement):
                 return False
-        if isinstance(around, (ast.For, ast.While, ast.AsyncFor)):
+        if isinstance(around, (ast.For, ast.While, ast.AsyncFor, ast.Try)):
             return _read_elsewhere(name, loop, function)
     return False
 
@@ -127,3 +132,79 @@ def _makes(name: str, statement: ast.stmt) -> bool:
         case ast.Assign(targets=[ast.Name(id=target)], value=ast.Call(func=ast.Attribute(attr=attr))):
             return target == name and attr in _MAKES
     return False
+
+
+def changed_after(name: str, loop: ast.For, function: Function) -> bool:
+    """Whether code outside a loop may change the tensor of a name in place."""
+    inside = {id(node) for node in ast.walk(loop)}
+    return any(_changes(name, node) for node in ast.walk(function) if id(node) not in inside)
+
+
+def _changes(name: str, node: ast.AST) -> bool:
+    match node:
+        case ast.AugAssign(target=changed):
+            pass
+        case ast.Subscript(value=changed, ctx=ast.Store()):
+            pass
+        case ast.Call(func=ast.Attribute(value=changed, attr=attr)) if attr.endswith("_") and not attr.endswith("__"):
+            pass
+        case _:
+            return False
+    while isinstance(changed, (ast.Subscript, ast.Attribute, ast.Call)):
+        changed = changed.func if isinstance(changed, ast.Call) else changed.value
+    return isinstance(changed, ast.Name) and changed.id == name
+
+
+_JOINS = {"stack", "cat", "concat", "concatenate"}
+
+
+def is_only_joined(name: str, loop: ast.For, function: Function) -> bool:
+    """Whether a list is a function's own, and all that is done with it beside a loop is to join what it has.
+
+    Its length is a number, of which nothing could be recorded.
+    """
+    made = [n for n in ast.walk(function) if _makes_list(name, n) and n.lineno < loop.lineno]  # type: ignore[attr-defined]
+    if not made:
+        return False
+    first = max(n.lineno for n in made)  # type: ignore[attr-defined]
+    inside = {id(node) for node in ast.walk(loop)}
+    again = [n for n in ast.walk(function) if isinstance(n, ast.Assign) and n.lineno > loop.lineno]
+    last = min((n.end_lineno or n.lineno for n in again if name in names_assigned(n.targets)), default=None)
+    joined = {id(n) for call in ast.walk(function) if _is_join(call, name) for n in ast.walk(call)}
+    return all(
+        id(node) in inside or id(node) in joined or node.lineno < first or (last is not None and node.lineno > last)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
+    )
+
+
+def _makes_list(name: str, node: ast.AST) -> bool:
+    match node:
+        case ast.Assign(targets=[ast.Name(id=target)], value=ast.List()):
+            return target == name
+        case ast.AnnAssign(target=ast.Name(id=target), value=ast.List()):
+            return target == name
+        case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)) if len(targets) == len(values):
+            pairs = zip(targets, values, strict=True)
+            return any(isinstance(t, ast.Name) and t.id == name and isinstance(v, ast.List) for t, v in pairs)
+    return False
+
+
+def _is_join(node: ast.AST, name: str) -> bool:
+    """Whether a call joins a list, alone or among others, or appends to it."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=to), attr="append")) if to == name:
+            return name not in names_read(node.args)
+        case ast.Call(func=ast.Attribute(attr=attr), args=[first, *rest]) if attr in _JOINS:
+            return name not in names_read(rest) and _is_list(first)
+    return False
+
+
+def _is_list(node: ast.expr) -> bool:
+    """Whether an expression is names of lists, put together."""
+    match node:
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _is_list(left) and _is_list(right)
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            return all((isinstance(e, ast.Starred) and _is_list(e.value)) or isinstance(e, ast.Name) for e in elements)
+    return isinstance(node, ast.Name)

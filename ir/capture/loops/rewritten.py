@@ -22,7 +22,9 @@ from types import CodeType
 from ir.capture.loops.names import (
     Function,
     bound_before,
+    changed_after,
     is_new_before,
+    is_only_joined,
     names_assigned,
     names_read,
     read_after,
@@ -171,6 +173,10 @@ def _rewritten(loop: ast.For, function: Function) -> list[ast.stmt]:
         raise NotAScan
     carried = sorted(n for n in names if read_first(n, loop.body) or read_after(n, loop, function))
     if not carried or not all(bound_before(name, loop, function) for name in carried):
+        raise NotAScan
+    if any(changed_after(name, loop, function) for name in carried):  # in the model, items and results, too
+        raise NotAScan
+    if not all(o.dim is not None or is_only_joined(o.into, loop, function) for o in outputs):
         raise NotAScan
     outputs = [replace(o, is_new=o.dim is not None and is_new_before(o.into, loop, function)) for o in outputs]
     return _written(loop, body, carried, items.found, outputs)

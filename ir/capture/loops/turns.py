@@ -98,7 +98,8 @@ class Turns:
         if not all(isinstance(value, (*_PLAIN, _TypeOf)) for value in plain.values()) or not count >= 1:
             raise NoScan(code)
         along = [_first(tensor, dim, count) for tensor, dim in items]
-        same = (turn.__code__, tuple((n, repr(v)) for n, v in plain.items()), tuple(tensors), len(carried), len(along))
+        values = tuple((n, repr(v)) for n, v in plain.items())
+        same = (turn.__code__, id(turn.__globals__), values, tuple(tensors), len(carried), len(along))
         known = self._known.setdefault(
             same, Turn(turn.__code__, turn.__globals__, plain, tuple(tensors), len(carried), len(along))
         )
@@ -106,10 +107,16 @@ class Turns:
             results = scan_op(known.run, list(carried), along, tuple(tensors.values()))
         except Exception as e:  # whatever torch says of a function that is none of tensors alone
             raise NoScan(code) from e
+        versions = [tensor._version for tensor in results]
+
+        def joined(_: Any) -> None:
+            if [tensor._version for tensor in results] != versions:  # those that the list has in the model, too
+                raise NoScan(code)
+
         filled = list[torch.Tensor]()
         for (target, dim, is_new), tensor in zip(into, results[len(carried) :], strict=True):
             if dim is None:
-                target.extend(pieces_along(tensor, 0))
+                target.extend(pieces_along(tensor, 0, joined))
             elif tensor.dim() != target.dim():
                 raise NoScan(code)
             else:
@@ -148,13 +155,18 @@ def _first(tensor: torch.Tensor, dim: int, count: Any) -> torch.Tensor:
 
 
 def _can_be_filled(into: Into, read: Sequence[Any]) -> bool:
-    """Whether there are lists, and tensors in memory of which the turns read nothing."""
-    memory = {t.untyped_storage()._cdata for t in read if isinstance(t, torch.Tensor)}
+    """Whether there are lists, and tensors in memory of which the turns read nothing, none of which is another's."""
+    taken = {("tensor", t.untyped_storage()._cdata) for t in read if isinstance(t, torch.Tensor)}
     for target, dim, _ in into:
-        if dim is None and type(target) is not list:
+        if dim is None and type(target) is list:
+            place = ("list", id(target))
+        elif dim is not None and isinstance(target, torch.Tensor):
+            place = ("tensor", target.untyped_storage()._cdata)
+        else:
             return False
-        if dim is not None and (not isinstance(target, torch.Tensor) or target.untyped_storage()._cdata in memory):
+        if place in taken:
             return False
+        taken.add(place)
     return True
 
 

@@ -71,9 +71,9 @@ def _pieces(tensor: torch.Tensor, dim: int, seen: Callable[[Any], object]) -> tu
     return _Unbound(tensor, dim, _expected(tensor.shape[dim]), seen).pieces()
 
 
-def pieces_along(tensor: torch.Tensor, dim: int) -> tuple[torch.Tensor, ...]:
+def pieces_along(tensor: torch.Tensor, dim: int, seen: Callable[[Any], object]) -> tuple[torch.Tensor, ...]:
     """The pieces of a tensor along a dimension whose size may change, computed when they are not all joined again."""
-    return _pieces(tensor, dim, lambda size: None)
+    return _pieces(tensor, dim, seen)
 
 
 def _expected(size: int | torch.SymInt) -> int:

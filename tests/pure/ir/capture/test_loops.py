@@ -84,13 +84,65 @@ def reads_the_last(x: Tensor) -> Tensor:
     return state + item.sum()
 
 
-@pytest.mark.parametrize("compute", [joined, filled, half_filled, of_two, reads_the_last])
+def read_elsewhere(x: Tensor) -> Tensor:
+    """What the last turn made is read by a function that is defined above the loop, and behind a `try`."""
+    item = other = state = x[:, 0] * 1
+
+    def last() -> Tensor:
+        return item
+
+    try:
+        for t in range(x.shape[1]):
+            item = torch.cos(x[:, t])
+            other = torch.sin(item)
+            state = state + item
+    finally:
+        state = state + other
+    return state * last()
+
+
+def scaled(scale: float) -> Callable[[Tensor], Tensor]:
+    def run(x: Tensor) -> Tensor:
+        state = x[:, 0]
+        for t in range(x.shape[1]):
+            state = torch.sin(state) * scale + x[:, t]
+        return state
+
+    return run
+
+
+twice = scaled(2.0)
+
+
+@pytest.mark.parametrize("compute", [joined, filled, half_filled, of_two, reads_the_last, read_elsewhere])
 def test_a_recurrence_takes_any_length(compute: Callable[[Tensor], Tensor]) -> None:
     model = Function(compute)
     graph = capture(model, (hidden(),), dynamic_shapes=X)
     assert scans(graph)
     assert not graph.notes
     agrees(model, graph)
+
+
+def test_functions_of_one_code_are_scans_each() -> None:
+    thrice = scaled(3.0)
+    model = Function(lambda x: twice(x) + thrice(x))
+    graph = capture(model, (hidden(),), dynamic_shapes=X)
+    assert len(scans(graph)) == 2
+    agrees(model, graph)
+
+
+def test_a_loop_of_no_turns_at_1_takes_2_or_more() -> None:
+    graph = capture(Function(but_one), (hidden(),), dynamic_shapes=X)
+    [note] = graph.notes
+    assert note.startswith("`seq` must be 2 or more: where it is 1 the model computes something else")
+    agrees(Function(but_one), graph, (2, 3, 9))
+
+
+def but_one(x: Tensor) -> Tensor:
+    state = x[:, 0]
+    for t in range(x.shape[1] - 1):
+        state = torch.sin(state) + x[:, t]
+    return state
 
 
 class Recurrent(nn.Module):
@@ -181,7 +233,78 @@ def changes_type(x: Tensor) -> Tensor:
     return state
 
 
-@pytest.mark.parametrize("compute", [ends_early, counts, looks_back, overwrites, changes_type])
+def knows_its_length(x: Tensor) -> Tensor:
+    state, outputs = x[:, 0], []
+    for t in range(x.shape[1]):
+        state = state + x[:, t]
+        outputs.append(state)
+    return torch.stack(outputs, 1).sum(1) / len(outputs)
+
+
+def has_two_names(x: Tensor) -> Tensor:
+    outputs = others = []
+    state = x[:, 0]
+    for t in range(x.shape[1]):
+        state = torch.sin(state) + x[:, t]
+        outputs.append(state)
+        others.append(state * 2)
+    return torch.cat([torch.stack(outputs, 1), torch.stack(others, 1)], 1)
+
+
+def changed_behind(x: Tensor) -> Tensor:
+    state, outputs = x[:, 0], []
+    for t in range(x.shape[1]):
+        state = state + x[:, t]
+        outputs.append(state)
+    state += 1  # and so the last of the list
+    return torch.stack(outputs, 1)
+
+
+def changed_by_another_name(x: Tensor) -> Tensor:
+    state, outputs = x[:, 0], []
+    for t in range(x.shape[1]):
+        state = state + x[:, t]
+        outputs.append(state)
+    last = state
+    last.mul_(2)
+    return torch.stack(outputs, 1)
+
+
+def fills_twice(x: Tensor) -> Tensor:
+    y, state = x.new_zeros(x.shape[0], x.shape[1] + 1, WIDTH), x[:, 0]
+    behind = y[:, 1:]
+    for t in range(x.shape[1]):
+        state = state + x[:, t]
+        y[:, t] = state  # over what the turn before has written
+        behind[:, t] = state * 2
+    return y
+
+
+def changes_items(x: Tensor) -> Tensor:
+    y = x * 2
+    state = y[:, 0]
+    for t in range(x.shape[1]):
+        state = state.add_(y[:, t])
+    return y + state[:, None]
+
+
+def makes_the_loop(x: Tensor) -> Tensor:
+    def run(y: Tensor) -> Tensor:
+        state = y[:, 0]
+        for t in range(y.shape[1]):
+            state = torch.sin(state) + y[:, t]
+        return state
+
+    return run(x)
+
+
+@pytest.mark.parametrize(
+    "compute",
+    [
+        *(ends_early, counts, looks_back, overwrites, changes_type, knows_its_length, has_two_names, changed_behind),
+        *(changed_by_another_name, fills_twice, changes_items, makes_the_loop),
+    ],
+)
 def test_other_loops_stay_as_they_are(compute: Callable[[Tensor], Tensor]) -> None:
     """Their size is that of the example."""
     model = Function(compute)
