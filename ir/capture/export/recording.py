@@ -53,7 +53,6 @@ from ir.capture.repeats.numbering import LayerRepeats, repeats_of
 from ir.capture.sizes.counts import hold_assertions
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.questions import Question, about_squeezes, watched
-from ir.capture.sizes.rounded import rounded_sizes
 from ir.capture.sizes.rounded_up import rounded_up_alike
 from ir.capture.sizes.symbols import read_sizes
 from ir.capture.source_lines.stack_traces import stack_traces_of_forwards
@@ -332,7 +331,6 @@ def _program(
         *traced,
         IntSizes(),
         WritesByPosition(),
-        rounded_sizes(),
         whole_recurrent_layers(),
         known_values(example),
         types_without_functions(),

@@ -2,8 +2,7 @@
 
 dynamic    the user's `dynamic_shapes` -> a mark for each dimension that may change
 iterated   tensors along a dimension of any size, which are joined again
-rounded    sizes padded to a multiple, as sympy evaluates them, in a form that torch can reckon with
-rounded_up  what code computes of sizes by rounding up, in that form
+rounded_up  sizes that are rounded up to a multiple, in one form however a model computes them
 questions  what the model's own code asks of sizes while it is exported
 guards     conditions on the sizes under which the recording is the model
 counts     how often inputs must hold a value, as the model's code asserts

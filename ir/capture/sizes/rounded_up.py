@@ -51,6 +51,19 @@ def in_one_form(expr: sympy.Basic) -> sympy.Basic:
             return _rounded_up(size, by)
         case FloorDiv(args=(of, sympy.Integer() as by)) if by > 1 and (size := _negated(of)) is not None:
             return -_rounded_up(size, by)
+        case FloorDiv(args=(of, sympy.Integer() as by)) if (even := _with_evens(of)) is not of:
+            return FloorDiv(even, by)
+    return expr
+
+
+def _with_evens(expr: Any) -> Any:
+    """A sum with `size + size % 2` in it as `2 * ((size + 1) // 2)`; others as given."""
+    for term in expr.args if isinstance(expr, sympy.Add) else ():
+        count, remainder = term.as_coeff_Mul()  # type: ignore[attr-defined]
+        if isinstance(remainder, (Mod, PythonMod)) and remainder.args[1] == 2:
+            size: Any = remainder.args[0]
+            if expr.coeff(size) == count:  # type: ignore[attr-defined]
+                return expr - count * (size + remainder - 2 * _rounded_up(size, 2))
     return expr
 
 

@@ -10,27 +10,22 @@ from torch.nn import functional as F
 from torch.utils._sympy.functions import FloorDiv, Mod, PythonMod
 
 from ir.capture import capture
-from ir.capture.sizes.rounded import rounded_sizes
+from ir.capture.sizes.rounded_up import in_one_form
 from tests.support.checking import Call, assert_same, run_graph, run_model
 
 size = sympy.Symbol("size", integer=True, positive=True)
 
 
 @pytest.mark.parametrize("remainder", [Mod, PythonMod])
-def test_a_rounded_size_is_a_multiple(remainder: type[sympy.Function]) -> None:
-    with rounded_sizes():
-        padding = remainder(7 - remainder(size, 7), 7)
-        assert FloorDiv(size + padding, 7) == FloorDiv(size + 6, 7)
-        half = FloorDiv(3 * size + 3 * remainder(size, 2) + 1, 6)
-    assert [padding.subs(size, n) for n in range(1, 30)] == [-n % 7 for n in range(1, 30)]
+def test_a_size_with_its_remainder_is_even(remainder: type[sympy.Function]) -> None:
+    half = in_one_form(FloorDiv(3 * size + 3 * remainder(size, 2) + 1, 6))
+    assert not half.has(remainder)
     assert [half.subs(size, n) for n in range(1, 30)] == [(3 * n + 3 * (n % 2) + 1) // 6 for n in range(1, 30)]
 
 
 def test_other_remainders_stay() -> None:
     other = sympy.Symbol("other", integer=True, positive=True)
-    with rounded_sizes():
-        assert Mod(7 - Mod(size, 3), 7).has(Mod)
-        assert FloorDiv(other + Mod(size, 2), 2).has(Mod)
+    assert in_one_form(FloorDiv(other + Mod(size, 2), 2)).has(Mod)
 
 
 class Windows(nn.Module):
