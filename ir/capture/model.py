@@ -189,6 +189,9 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
     if asked.packs and not same_on_other_grids(graph, asked):
         return _with_repeats(replace(example, packs=False), soft, returned)
     gap = Gap() if returned is None else gap_on_example(graph, asked, returned)
+    if gap.result and example.loops.rewritten:  # their turns may differ in what no tensor holds
+        example.loops.refuse_all()
+        return _with_repeats(example, soft, returned)
     conditions = guard_notes(graph.guards, graph.ranges, graph.hints, questions)
     return replace(recording, graph=replace(graph, notes=(*graph.notes, *conditions, *notes)), gap=gap)
 

@@ -42,6 +42,11 @@ class Loops:
         self.refused.add(code)
         self.rewritten.pop(code, None)
 
+    def refuse_all(self) -> None:
+        """Leave the loops of all functions that are known as they are."""
+        for code in [*self.rewritten]:
+            self.refuse(code)
+
     @contextmanager
     def as_scans(self) -> Iterator[None]:
         """Inside the context, such loops are recorded as scans.  Raises LoopOfAnySize at one that is not known yet."""

@@ -226,6 +226,23 @@ def overwrites(x: Tensor) -> Tensor:
     return y
 
 
+COUNTED = list[int]()
+
+
+def _times_counted(x: Tensor) -> Tensor:
+    COUNTED.append(1)
+    return x * len(COUNTED)
+
+
+def counts_elsewhere(x: Tensor) -> Tensor:
+    """Each turn is another for what a function that it calls keeps."""
+    COUNTED.clear()
+    state = x[:, 0]
+    for t in range(x.shape[1]):
+        state = _times_counted(state) * 0.1 + x[:, t]
+    return state
+
+
 def changes_type(x: Tensor) -> Tensor:
     state = x[:, 0, :1]
     for t in range(x.shape[1]):
@@ -301,7 +318,17 @@ def makes_the_loop(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     "compute",
     [
-        *(ends_early, counts, looks_back, overwrites, changes_type, knows_its_length, has_two_names, changed_behind),
+        *(
+            ends_early,
+            counts,
+            looks_back,
+            counts_elsewhere,
+            overwrites,
+            changes_type,
+            knows_its_length,
+            has_two_names,
+            changed_behind,
+        ),
         *(changed_by_another_name, fills_twice, changes_items, makes_the_loop),
     ],
 )
