@@ -64,7 +64,8 @@ class _Written:
             self.inner.append(within)
             self._take_reader(within.operands[0])
             call = within
-        return PartWrite(base, tuple(self.part), self._value(_source(call)), self.outer.results, self._all_calls())
+        [result] = self.outer.results
+        return PartWrite(base, tuple(self.part), self._value(_source(call)), (result,), self._all_calls())
 
     def _all_calls(self) -> tuple[Call, ...]:
         return (*reversed(self.inner), self.outer)

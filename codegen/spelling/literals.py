@@ -16,8 +16,10 @@ from ir.sizes import Dim
 from ir.text.expressions import printed
 
 
-def expr_source(expr: sympy.Basic, named: Mapping[sympy.Basic, str] = MappingProxyType({})) -> str:
+def expr_source(expr: sympy.Basic | int, named: Mapping[sympy.Basic, str] = MappingProxyType({})) -> str:
     """A size or a condition on sizes as a Python expression; parts of it may be `named`."""
+    if isinstance(expr, int):
+        return str(expr)
     if named:
         expr = expr.xreplace({part: sympy.Symbol(name, integer=True) for part, name in named.items()})  # type: ignore[arg-type]
     return printed(expr)

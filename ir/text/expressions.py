@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import sympy
 from sympy.printing.precedence import PRECEDENCE, precedence
@@ -26,9 +27,11 @@ class _Printer(PythonPrinter):
         return texts[0].strip("+") + " ".join(texts[1:])
 
     def _print_Mul(self, expr: sympy.Expr) -> str:
-        first, *others = expr.args
+        factors: list[Any] = [*expr.args]
+        first, *others = factors
         negative = bool(first.is_Number and first.is_negative)
-        factors = [*([-first] if negative and first != -1 else []), *others] if negative else expr.args
+        if negative:
+            factors = others if first == -1 else [-first, *others]
         return "-" * negative + self.stringify(factors, "*", PRECEDENCE["Mul"])
 
     def _print_Float(self, expr: sympy.Expr) -> str:

@@ -41,7 +41,7 @@ def rounded_up_alike() -> Iterator[None]:
         yield
 
 
-def in_one_form(expr: sympy.Basic) -> sympy.Basic:
+def in_one_form(expr: Any) -> Any:
     """A remainder of `-size`, a quotient that is rounded up, or that of `-size`, by floors of sums; others as given."""
     match expr:
         case Mod(args=(of, sympy.Integer() as by)) | PythonMod(args=(of, sympy.Integer() as by)) if by > 1:

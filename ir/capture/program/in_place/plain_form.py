@@ -18,7 +18,7 @@ from ir.operators.facts import aten, rearrangement
 
 _Rule: TypeAlias = Callable[[fx.Node], "fx.Node | None"]
 
-VIEW_OF = {
+VIEW_OF: dict[Any, Any] = {
     aten.slice_scatter.default: aten.slice.Tensor,
     aten.select_scatter.default: aten.select.int,
     aten.diagonal_scatter.default: aten.diagonal.default,
@@ -62,7 +62,7 @@ def _numbers(program: ExportedProgram) -> dict[fx.Node, int | float | bool | com
     for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
         if spec.kind is InputKind.CONSTANT_TENSOR and _LITERAL.search(str(spec.target)):
             tensor = program.constants[str(spec.target)]
-            if tensor.dim() == 0:
+            if isinstance(tensor, torch.Tensor) and tensor.dim() == 0:
                 found[node] = tensor.item()
     return found
 
