@@ -64,7 +64,10 @@ def at_larger_sizes(recording: Recording, example: Example, way: Way) -> Elsewhe
             return None
         full, points = found.full().graph, islice(_meeting(known.guards, known), _COMPARED)
         if full.layouts == known.layouts and all(_same_at(point, known, full) for point in points):
-            return Elsewhere(found, there, known)
+            freed = without_needless(full, found.questions, there, way, [known])
+            here = {s: max(hint, 2) for s, hint in graph.hints.items()}
+            if hold((*freed.guards, *_bounds(freed)), here):  # and no `if len(x) >= 64:` excludes the example
+                return Elsewhere(found, there, known)
     return None
 
 
