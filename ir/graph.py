@@ -218,6 +218,11 @@ class Graph:
     programs: tuple[Program, ...] = ()  # empty: one program, which is the graph
 
     @property
+    def traced_sizes(self) -> dict[sympy.Symbol, int]:
+        """The sizes of the example inputs as torch.export takes them: a size that may change is 2 or more."""
+        return {symbol: max(hint, 2) for symbol, hint in self.hints.items()}
+
+    @property
     def mix(self) -> tuple[CallSizes, ...]:
         """The sizes that the graph is cut for, with their shares of the calls: predicted numbers hold for these."""
         return self.workload or (CallSizes(self.hints),)

@@ -13,15 +13,9 @@ from codegen.lines.line import AUGMENTED
 from codegen.spelling.subscripts import is_subscript
 from codegen.structure.program import PartWrite, Statement, operands, results
 from ir.graph import Call, Value, is_whole
-from ir.operators.facts import NEVER_VIEWS, Elements, aten, aten_name, is_composite, rearrangement
+from ir.operators.facts import NEVER_VIEWS, PART_READERS, Elements, aten, aten_name, is_composite, rearrangement
 from ir.operators.higher_order import is_higher_order
 
-_READ_BY = {
-    aten.slice_scatter.default: aten.slice.Tensor,
-    aten.select_scatter.default: aten.select.int,
-    aten.diagonal_scatter.default: aten.diagonal.default,
-    aten.as_strided_scatter.default: aten.as_strided.default,
-}
 _FILLS = (aten.fill.Scalar, aten.fill.Tensor, aten.copy.default)
 
 
@@ -73,7 +67,7 @@ class _Written:
     def _writer_within(self, call: Call) -> Call | None:
         """The call that makes what another one writes by a write into the same part of the tensor."""
         within = self._only(_source(call))
-        if within is None or call.op not in _READ_BY or not within.operands:
+        if within is None or call.op not in PART_READERS or not within.operands:
             return None
         view = _part(within, self.part[-1].results[0])
         if view is None or not self._reads(within.operands[0], len(self.part)):
@@ -105,7 +99,7 @@ class _Written:
 
     def _take_reader(self, value: Value) -> None:
         """Take what reads a part for the write alone."""
-        while (reader := self._only(value)) is not None and reader.op in _READ_BY.values():
+        while (reader := self._only(value)) is not None and reader.op in PART_READERS.values():
             self.inner.append(reader)
             value = reader.operands[0]
 
@@ -121,11 +115,11 @@ def _part(call: Call, base: Value) -> Call | None:
         tensors = all(i is None or (isinstance(i, Value) and i.type.shape) for i in indices)
         made = Call(op=aten.index.Tensor, args=(base, indices), results=(), where=call.where)
         return made if tensors and not call.arguments["accumulate"] else None
-    if call.op not in _READ_BY:
+    if call.op not in PART_READERS:
         return None
     given = [value for name, value in call.arguments.items() if name not in ("self", "src")]
     part = Value("part", _source(call).type)
-    made = Call(op=_READ_BY[call.op], args=(base, *given), results=(part,), where=call.where)
+    made = Call(op=PART_READERS[call.op], args=(base, *given), results=(part,), where=call.where)
     return made if is_subscript(made) or call.op is not aten.slice_scatter.default else None
 
 

@@ -85,7 +85,7 @@ def map_sizes(graph: Graph, to: Callable[[Any], Any]) -> Graph:
 
 def allowed_sizes(graph: Graph) -> Iterator[SizeValues]:
     """The example's sizes, with 2 for 1, at which a copy can look like a view; then larger sizes."""
-    example = {s: max(hint, 2) for s, hint in graph.hints.items()}
+    example = graph.traced_sizes
     grown = [{s: (k + i) * size for i, (s, size) in enumerate(example.items())} for k in (2, 3)]
     multiples = [{s: k * size for s, size in example.items()} for k in (2, 3, 5)]
     yield example if allowed(example, graph) else graph.hints

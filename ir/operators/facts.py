@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Any
 
 import torch
 from torch._ops import OpOverload
@@ -106,6 +107,14 @@ def is_composite(op: OpOverload) -> bool:
     """Whether an operator is made of others, which its schema tells nothing of."""
     return op.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
 
+
+PART_READERS: Mapping[Any, OpOverload] = {
+    aten.slice_scatter.default: aten.slice.Tensor,
+    aten.select_scatter.default: aten.select.int,
+    aten.diagonal_scatter.default: aten.diagonal.default,
+    aten.as_strided_scatter.default: aten.as_strided.default,
+}
+"""By the operator that writes into a part of a tensor: the one that reads this part."""
 
 BY_ADDRESS = frozenset({aten.as_strided.default, aten.as_strided_copy.default, aten.as_strided_scatter.default})
 """Operators whose result depends on how their operand lies in memory, not on its elements alone."""

@@ -65,7 +65,7 @@ def at_larger_sizes(recording: Recording, example: Example, way: Way) -> Elsewhe
         full, points = found.full().graph, islice(_meeting(known.guards, known), _COMPARED)
         if full.layouts == known.layouts and all(_same_at(point, known, full) for point in points):
             freed = without_needless(full, found.questions, there, way, [known])
-            here = {s: max(hint, 2) for s, hint in graph.hints.items()}
+            here = graph.traced_sizes
             if hold((*freed.guards, *_bounds(freed)), here):  # and no `if len(x) >= 64:` excludes the example
                 return Elsewhere(found, there, known)
     return None
@@ -108,7 +108,7 @@ def _with_ranges_of_marks(graph: Graph, example: Example) -> Graph:
 
 def _holds_at_few(guard: sympy.Basic, graph: Graph) -> bool:
     """Whether of the values of a size above the example's a condition holds at less than half."""
-    hints = {s: max(hint, 2) for s, hint in graph.hints.items()}
+    hints = graph.traced_sizes
     further = range(1, _FAR)
     return any(
         2 * sum(hold([guard], {**hints, symbol: hints[symbol] + more}) for more in further) < len(further)  # type: ignore[index]
@@ -171,7 +171,7 @@ def _same_at(sizes: SizeValues, graph: Graph, found: Graph) -> bool:
 
 def _meeting(conditions: Sequence[sympy.Basic], graph: Graph) -> Iterator[SizeValues]:
     """Sizes in a graph's ranges that meet conditions: one other than in the example, first larger, then smaller."""
-    hints = {s: max(hint, 2) for s, hint in graph.hints.items()}
+    hints = graph.traced_sizes
     symbols = set[sympy.Basic]().union(*(condition.free_symbols for condition in conditions))
 
     def along(symbol: sympy.Symbol) -> Iterator[SizeValues]:

@@ -44,7 +44,7 @@ def reshaped_at_one(symbol: sympy.Symbol, graph: Graph) -> Call | None:
 
     Nodes run on tensors without data; those that cannot are passed over.
     """
-    return _reshaped_at({s: max(hint, 2) for s, hint in graph.hints.items()} | {symbol: 1}, {symbol}, graph)
+    return _reshaped_at(graph.traced_sizes | {symbol: 1}, {symbol}, graph)
 
 
 def quotient_reshaped_at_one(graph: Graph) -> tuple[sympy.Basic, Call] | None:
@@ -64,7 +64,7 @@ def quotient_reshaped_at_one(graph: Graph) -> tuple[sympy.Basic, Call] | None:
 
 def _near(quotient: sympy.Basic, graph: Graph) -> Iterator[dict[sympy.Symbol, int]]:
     """Sizes of the example with others, from 2 on, for one in a quotient."""
-    hints = {s: max(hint, 2) for s, hint in graph.hints.items()}
+    hints = graph.traced_sizes
     yield from ({**hints, s: size} for s in sorted(quotient.free_symbols & hints.keys(), key=str) for size in _SMALL)
 
 

@@ -22,7 +22,7 @@ from ir.sizes import TensorType, at
 def with_stated_dtypes(graph: Graph) -> Graph:
     """The graph whose results have their dtypes under any default: `zeros(3, dtype=float32)`, `n.to(float32) / 2`."""
     namer = Namer(graph.names)
-    sizes = {s: max(hint, 2) for s, hint in graph.hints.items()}
+    sizes = graph.traced_sizes
     return replace(graph, nodes=tuple(new for node in graph.nodes for new in _stated(node, sizes, namer)))
 
 

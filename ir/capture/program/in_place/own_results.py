@@ -79,7 +79,7 @@ def _copies(cast: Call) -> bool:
 
 def _shares_on_meta(call: Call, graph: Graph) -> bool:
     """Whether a result shares an operand's memory, from a run without data; True where there can be none."""
-    sizes = {s: max(hint, 2) for s, hint in graph.hints.items()}
+    sizes = graph.traced_sizes
     operands = {
         v: torch.empty([at(d, sizes) for d in v.type.shape], dtype=v.type.dtype, device="meta") for v in call.operands
     }

@@ -14,18 +14,9 @@ from torch.export.graph_signature import InputKind, TensorArgument
 
 from ir.capture.program.in_place.mutation import may_alias
 from ir.graph import named_arguments
-from ir.operators.facts import aten, rearrangement
+from ir.operators.facts import PART_READERS, aten, rearrangement
 
 _Rule: TypeAlias = Callable[[fx.Node], "fx.Node | None"]
-
-VIEW_OF: dict[Any, Any] = {
-    aten.slice_scatter.default: aten.slice.Tensor,
-    aten.select_scatter.default: aten.select.int,
-    aten.diagonal_scatter.default: aten.diagonal.default,
-    aten.as_strided_scatter.default: aten.as_strided.default,
-}
-"""By the operator that writes into a part of a tensor: the one that reads this part."""
-
 
 _LITERAL = re.compile(r"(^|\.)lifted_tensor_\d+$")  # torch.export's name of a tensor made of a number in the code
 
@@ -112,7 +103,7 @@ def _source_alone(node: fx.Node) -> fx.Node | None:
     """The source of a copy() that only writes read: they copy it themselves."""
     if node.target is not aten.copy.default or not isinstance(source := node.args[1], fx.Node):
         return None
-    if not all(user.target in VIEW_OF and user.args[0] is not node for user in node.users):
+    if not all(user.target in PART_READERS and user.args[0] is not node for user in node.users):
         return None
     return source if (_shape(source), _dtype(source)) == (_shape(node), _dtype(node)) else None
 
@@ -146,10 +137,12 @@ def _turned_back(node: fx.Node) -> fx.Node | None:
 
 def _unchanged(node: fx.Node) -> fx.Node | None:
     """The tensor into which a write puts what is there."""
-    if node.target not in VIEW_OF or not isinstance(source := node.args[1], fx.Node):
+    if node.target not in PART_READERS or not isinstance(source := node.args[1], fx.Node):
         return None
     whole = node.args[0]
-    same = source.target is VIEW_OF[node.target] and _region(source) == _region(node) and _same(source.args[0], whole)
+    same = (
+        source.target is PART_READERS[node.target] and _region(source) == _region(node) and _same(source.args[0], whole)
+    )
     return whole if same and isinstance(whole, fx.Node) else None
 
 
@@ -159,7 +152,7 @@ def _same(one: Any, other: Any) -> bool:
         return one is other
     if one.target is not other.target:
         return False
-    if one.target in VIEW_OF.values():
+    if one.target in PART_READERS.values():
         return _region(one) == _region(other) and _same(one.args[0], other.args[0])
     moves = rearrangement(one.target)
     return moves is not None and str(one.args[1:]) == str(other.args[1:]) and _same(one.args[0], other.args[0])
