@@ -18,8 +18,9 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.check
     folder = parser(prog).parse_args(argv).artifact
     try:
         found = [*islice(faults(folder), MOST)]
-    except ManifestError as e:
-        found = [str(e)]
+    except ManifestError as e:  # it says what to do
+        print(f"error: {e}", file=sys.stderr)
+        return 2
     for fault in found:
         print(f"error: {fault}", file=sys.stderr)
     print(f"{folder} is not whole; compile the model again" if found else f"{folder} is whole")

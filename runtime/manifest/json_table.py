@@ -13,10 +13,14 @@ Decode = Callable[[Any], Any]
 LINE = 160  # characters of a line, with its indent
 
 
+class UnknownKey(TypeError):
+    """A key in JSON that its dataclass does not have; the text is the key."""
+
+
 def from_json(hint: Any, value: Any) -> Any:
     """A value of the type `hint` from JSON: a dataclass, a tuple of any length, a dict, or what JSON has itself.
 
-    Raises KeyError for a missing key, TypeError or AttributeError for an unknown key or another type of container.
+    Raises KeyError for a missing key, UnknownKey, and TypeError or AttributeError for another type of container.
     """
     return _decoder(hint)(value)
 
@@ -88,6 +92,8 @@ def _object_decoder(cls: Any) -> Decode:
         for name in required:
             if name not in value:
                 raise KeyError(name)
+        if unknown := [name for name in value if name not in hints]:
+            raise UnknownKey(unknown[0])
         return cls(**{**value, **{name: item(value[name]) for name, item in decoders.items() if name in value}})
 
     return decode

@@ -12,7 +12,7 @@ from typing import Any
 
 from runtime.errors import ManifestError
 from runtime.manifest.digests import seal_of
-from runtime.manifest.json_table import as_table, from_json, spread_json
+from runtime.manifest.json_table import UnknownKey, as_table, from_json, spread_json
 from runtime.manifest.schema_2 import from_schema_2
 
 SCHEMA = 3
@@ -378,10 +378,16 @@ class Manifest:
         found = table.get("schema") if isinstance(table, dict) else None
         if found is None:
             raise ManifestError(_no_artifact(folder))
+        if isinstance(found, int) and found > SCHEMA:
+            raise ManifestError(_newer(path, found, f"2 and {SCHEMA}"))
         if found not in (2, SCHEMA):
             raise ManifestError(f"{path} has schema {found}, this runtime reads {SCHEMA}; compile the model again")
         try:
             manifest = from_json(cls, from_schema_2(table) if found == 2 else table)
+        except UnknownKey as e:
+            if table.get("seal") == seal_of(table):  # nothing was damaged
+                raise ManifestError(_newer(path, found, f"2 and {SCHEMA} without the key `{e}`")) from None
+            raise ManifestError(f"{path} is damaged (it has an unknown key `{e}`); compile the model again") from None
         except (AttributeError, KeyError, TypeError) as e:
             raise ManifestError(f"{path} is damaged ({type(e).__name__}: {e}); compile the model again") from e
         if not manifest.programs:
@@ -417,6 +423,13 @@ def write_table(folder: Path, table: dict[str, Any]) -> None:
         fresh.replace(folder / FILE)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _newer(path: Path, found: int, known: str) -> str:
+    return (
+        f"{path} was written by a newer version of stagecut: its schema is {found}, this version reads {known}; "
+        "update stagecut here, or compile the model again with this version"
+    )
 
 
 def _no_artifact(folder: Path) -> str:

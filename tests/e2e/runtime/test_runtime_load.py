@@ -17,8 +17,11 @@ from torch.nn import functional
 
 import runtime
 from runtime import DeviceError, InputError, ManifestError, Pipeline
+from runtime.check.__main__ import main as check
 from runtime.check.artifact import faults
-from runtime.manifest.manifest import FILE, Manifest
+from runtime.generation.__main__ import main as generate
+from runtime.manifest.digests import seal_of
+from runtime.manifest.manifest import FILE, Manifest, write_table
 from runtime.run import main
 from tests.support.artifacts.by_hand import Part, chain, write
 from tests.support.patience import PATIENCE
@@ -109,6 +112,7 @@ def drop_stages(folder: Path) -> None:
         (lambda f: (f / "manifest.json").write_text("{"), "cannot read"),
         (lambda f: edit(f / "manifest.json", '"schema": 3', '"schema": 0'), "has schema 0, this runtime reads 3"),
         (lambda f: edit(f / "manifest.json", '"source": 0', '"origin": 0'), r"is damaged \(KeyError: 'source'\)"),
+        (lambda f: edit(f / "manifest.json", '"stages": [', '"rooms": 0, "stages": ['), "has an unknown key `rooms`"),
         (lambda f: edit(f / "manifest.json", '"slot": 0', '"slot": "0"'), "malformed tree"),
         (drop_stages, r"is damaged \(KeyError: 'stages'\)"),
         (lambda f: edit(f / "manifest.json", '"Stage1"', '"Other"'), "stage_1.py has no class Other"),
@@ -120,6 +124,26 @@ def test_a_damaged_artifact_is_refused(tmp_path: Path, damage: Callable[[Path], 
     damage(chain(tmp_path))
     with pytest.raises(ManifestError, match=message):
         Pipeline.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("later", "schemas"),
+    [
+        ({"schema": 4, "programs": {}}, "its schema is 4, this version reads 2 and 3"),
+        ({"warmth": 0.5}, "its schema is 3, this version reads 2 and 3 without the key `warmth`"),
+    ],
+)
+def test_an_artifact_of_a_newer_version_is_no_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], later: dict[str, Any], schemas: str
+) -> None:
+    table = json.loads((chain(tmp_path) / FILE).read_text()) | later
+    write_table(tmp_path, {**table, "seal": seal_of(table)})
+    message = f"{FILE} was written by a newer version of stagecut: {schemas}; update stagecut here, or compile the mo"
+    with pytest.raises(ManifestError, match=re.escape(message)):
+        Pipeline.load(tmp_path)
+    for command, extra in ((check, ()), (generate, ("hello",))):
+        assert command([str(tmp_path), *extra]) == 2
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:stage_0.py differs")
