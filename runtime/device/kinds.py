@@ -16,6 +16,7 @@ class DeviceKind:
     group: str = ""  # the class in torch.distributed of a direct link between two hosts; without it, by the host
     graph: str = ""  # the class of graphs, of which each launches all kernels of a stage; without it, one by one
     variables: tuple[tuple[str, str], ...] = ()  # name and value, in the environment of a job of several processes
+    process_variables: tuple[tuple[str, str], ...] = ()  # in that of a process that this one starts for stages
     delay: Callable[[float], None] = lambda seconds: None  # queues a kernel that does nothing for so many seconds
     ipc: Callable[[], tuple[str, str]] | None = None  # prefix of the functions, and library, that share memory
     packs_linear: bool = False  # whether stage/linear/packed_linear.py makes the layers of a decoder faster
@@ -51,6 +52,8 @@ _CUDA = DeviceKind(
         # The warning advises a communicator for each link, which every link has.
         ("TORCH_NCCL_SHOW_EAGER_INIT_P2P_SERIALIZATION_WARNING", "false"),
     ),
+    # A stage computes on one stream and copies on others.  The driver makes eight queues, all of a host's one by one.
+    process_variables=(("CUDA_DEVICE_MAX_CONNECTIONS", "2"),),
     delay=_delay_cuda,
     ipc=_cuda_runtime,
     merges_linear=True,

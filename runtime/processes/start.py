@@ -24,6 +24,7 @@ from weakref import WeakSet
 
 import torch
 
+from runtime.device.kinds import kind_of
 from runtime.distributed.exit import kill, kill_group
 from runtime.processes import member
 from runtime.processes.message_socket import MessageSocket
@@ -76,7 +77,8 @@ def start_member(end: MessageSocket, device: torch.device, threads: int, ahead: 
     `device`: that the process will use; `threads`: of the CPU, for one operator; `ahead`: what a copy of this process
     begins before it tries the device, which takes a second.
     """
-    command, environment = _new_python(end.fileno()), {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command = _new_python(end.fileno())
+    environment = {**dict(kind_of(device).process_variables), **os.environ, "OMP_NUM_THREADS": str(threads)}
     if can_be_copied():
         with suppress(OSError, ValueError):
             sys.stdout.flush()  # or the copy would print it again
@@ -129,6 +131,7 @@ def _continue(
 ) -> None:
     """The rest of a copy's life.  It becomes a new Python if the device's driver was used before, and works no more."""
     try:
+        os.environ.update(environment)
         gc.freeze()  # what the copied process had is not for this one to end
         os.setsid()
         _forget_files(descriptor)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import multiprocessing
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise, repeat
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from tests.benchmarks.gpu import llama
@@ -192,11 +195,16 @@ def two_hosts() -> Measured:
     return ours_of_one_size()
 
 
-def loading() -> Measured:
-    """Seconds to read all weights, and to load the stages: before this process uses a GPU, and after."""
-    from concurrent.futures import ThreadPoolExecutor
+REST = 3.0  # seconds after which a driver sets up GPUs as if nobody had used them
 
-    files = sorted(llama.STAGES.glob("*.safetensors"))
+
+def loading() -> Measured:
+    """Seconds to read all weights, and to load the stages, beside what any processes take to use the GPUs at all.
+
+    Then as safetensors does it by a thread for each GPU of a process; all on GPUs at rest.  Then where other processes
+    have just used them, and where this one does.
+    """
+    files, devices = sorted(llama.STAGES.glob("*.safetensors")), range(torch.cuda.device_count())
 
     def read(path: Path) -> None:
         buffer = bytearray(1 << 24)
@@ -204,27 +212,64 @@ def loading() -> Measured:
             while file.readinto(buffer):
                 pass
 
-    def read_all() -> None:
-        with ThreadPoolExecutor(len(files)) as pool:
-            list(pool.map(read, files))
+    def set_up(index: int) -> None:
+        torch.zeros(1, device=f"cuda:{index}")
 
-    def took(run: Callable[[], Any]) -> float:
-        started = time.perf_counter()
-        run()
-        return time.perf_counter() - started
+    def threads(run: Callable[..., Any], *each: Any) -> None:
+        with ThreadPoolExecutor(len(files)) as pool:
+            list(pool.map(run, *each))
 
     def load(**options: Any) -> float:
         started = time.perf_counter()
         with stages(**options):
             return time.perf_counter() - started
 
+    read_all = partial(threads, read, files)
     read_all()
-    measured = {"read": statistics.median(took(read_all) for _ in range(3)), "load": load()}
-    for i in range(torch.cuda.device_count()):
-        torch.zeros(1, device=f"cuda:{i}")
+    measured = {"read": statistics.median(seconds_of(read_all) for _ in range(3))}
+    time.sleep(REST)
+    measured["GPUs set up by a process each"] = seconds_of_copies([partial(set_up, i) for i in devices])
+    time.sleep(REST)
+    measured["load"] = load()
+    measured["load, GPUs just used"] = load()
+    time.sleep(REST)
+    to_gpus = partial(threads, load_file, files, [f"cuda:{i}" for i in devices])
+    measured["safetensors.torch.load_file"] = seconds_of_copies([to_gpus])
+    for i in devices:
+        set_up(i)
     measured["load, GPUs in use"] = load()
     measured["load on threads, GPUs in use"] = statistics.median(load(processes=False) for _ in range(3))
     return measured
+
+
+def seconds_of(run: Callable[[], Any]) -> float:
+    """Seconds of the host."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def seconds_of_copies(runs: Sequence[Callable[[], Any]]) -> float:
+    """Seconds until copies of this process, which has used no GPU, have all run theirs; they end later."""
+    context = multiprocessing.get_context("fork")
+    done, leave = context.Semaphore(0), context.Event()
+
+    def follow(run: Callable[[], Any]) -> None:
+        run()
+        done.release()
+        leave.wait()
+
+    started = time.perf_counter()
+    copies = [context.Process(target=follow, args=(run,)) for run in runs]
+    for copy in copies:
+        copy.start()
+    for _ in copies:
+        done.acquire()
+    took = time.perf_counter() - started
+    leave.set()
+    for copy in copies:
+        copy.join()
+    return took
 
 
 ROWS: dict[str, Callable[[], Measured]] = {

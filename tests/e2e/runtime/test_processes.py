@@ -21,6 +21,7 @@ import pytest
 import torch
 
 from runtime import Pipeline, PipelineClosed, StageError, StageLost
+from runtime.device.kinds import DEVICE_KINDS, DeviceKind
 from runtime.distributed.exit import kill_group
 from runtime.manifest.digests import file_hash
 from runtime.manifest.manifest import Manifest
@@ -354,6 +355,26 @@ def test_an_interrupted_load_ends_the_processes(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(KeyboardInterrupt):
         Pipeline.load(path, processes=True)
     assert psutil.Process().children() == before
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_processes_have_the_variables_of_their_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    """Those that the user has set stay."""
+    text = 'import os\nreturn (x + float(os.environ["ONE"]), x + float(os.environ["TWO"]))'
+    stage = Part(text, {"x": None}, {"y": ((), (0,)), "z": ((), (1,))})
+    returns = {"tuple": [{"slot": 0}, {"slot": 1}]}
+    path = write(tmp_path / "out", [stage], outputs=[tensor("y"), tensor("z")], returns=returns)
+    kind = DeviceKind("cpu", process_variables=(("ONE", "1"), ("TWO", "2")))
+    monkeypatch.setitem(DEVICE_KINDS, "cpu", kind)
+    monkeypatch.setenv("TWO", "20")
+    if not copied:
+        monkeypatch.setattr("runtime.processes.start.can_be_copied", lambda: False)
+    with Pipeline.load(path, processes=True) as pipe:
+        y, z = pipe(batch(0))
+    assert (y[0, 0], z[0, 0]) == (1, 20)
+    assert "ONE" not in os.environ
 
 
 @pytest.mark.parametrize("compile", [True, False])
