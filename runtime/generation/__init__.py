@@ -6,11 +6,7 @@ In the order in which a prompt meets them:
     token_rules   which tokens may follow: bad words, repeated n-grams, the least length
     flags         the flags of the command line
     __main__      the command line
-    text          texts as ids, and back
-    chat_template chats as texts
-    media         images and sounds that stand before a text
-    media_images  images of any grids among these
-    prompts       prompts and the options of a call, checked
+    prompts/      texts, chats and images -> ids, and the text of ids
     generate      `Pipeline.generate`: prompts -> what `model.generate` returns, or a stream of steps
     continuation  the continuation of one prompt, as it comes
     generator     the thread that sends batches to the stages and hands out what they return

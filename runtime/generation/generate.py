@@ -16,12 +16,12 @@ from runtime.call.adapter_rows import AdapterNames
 from runtime.errors import InputError, demand
 from runtime.generation.continuation import Continuation, Step, Told
 from runtime.generation.generator import CLOSED, Generator
-from runtime.generation.media import MediaInputs
 from runtime.generation.options import pad_id, text_options, told_padding
-from runtime.generation.prompts import Prompt, PromptReader, are_several
+from runtime.generation.prompts.media import MediaInputs
+from runtime.generation.prompts.prompt_reader import Prompt, PromptReader, are_several
+from runtime.generation.prompts.text import Tokenizer
 from runtime.generation.scheduling.widths import SourceWidths
 from runtime.generation.stages import GeneratingStages
-from runtime.generation.text import Tokenizer
 from runtime.manifest.manifest import Manifest
 from runtime.options import is_count
 

@@ -16,9 +16,9 @@ import torch
 
 from runtime.errors import InputError, PipelineClosed, StageError, StageLost
 from runtime.generation.continuation import Continuation, Told
-from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
 from runtime.generation.outputs import HostOutputs, StepOutputs, TokenCopies
+from runtime.generation.prompts.media import TextMedia
 from runtime.generation.scheduling.batches import TextBatch
 from runtime.generation.scheduling.scheduler import CHUNK, Scheduler
 from runtime.generation.scheduling.sequences import Pools, TextInProgress, TextSource

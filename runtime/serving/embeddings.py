@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
-from runtime.generation.text import ids_of, library_tokenizer
+from runtime.generation.prompts.text import ids_of, library_tokenizer
 from runtime.manifest.manifest import TOKENIZER, Tensor
 from runtime.serving.arrays import Array, packed, values_of
 from runtime.serving.served_model import ServedModel

@@ -9,9 +9,9 @@ from functools import cached_property
 import torch
 
 from runtime.generation.continuation import Continuation
-from runtime.generation.media import TextMedia
 from runtime.generation.options import TextOptions
 from runtime.generation.outputs import StepOutputs
+from runtime.generation.prompts.media import TextMedia
 from runtime.generation.scheduling.pages import TRASH, Pages, prefixes_of
 from runtime.manifest.manifest import Generation
 

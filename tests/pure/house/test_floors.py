@@ -79,8 +79,8 @@ OTHERS = {
     "codegen/picture/*": ["torch", "sympy", "graphviz"],
     "codegen/*": ["torch", "sympy"],
     "runtime/check/*": [],  # an artifact is checked where torch is not installed
-    "runtime/generation/text.py": ["tokenizers"],
-    "runtime/generation/chat_template.py": ["jinja2"],
+    "runtime/generation/prompts/text.py": ["tokenizers"],
+    "runtime/generation/prompts/chat_template.py": ["jinja2"],
     "runtime/serving/adapters/triton_texts.py": ["torch", "numpy", "triton_python_backend_utils"],  # in its stub
     "runtime/serving/adapters/triton.py": ["torch", "triton_python_backend_utils"],  # where that server runs it
     "runtime/serving/adapters/ray_serve.py": ["ray"],

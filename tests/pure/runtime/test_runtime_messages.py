@@ -35,7 +35,7 @@ from runtime.generation.continuation import Continuation
 from runtime.generation.generate import TextGeneration
 from runtime.generation.generator import Generator
 from runtime.generation.options import TextOptions
-from runtime.generation.prompts import Prompt
+from runtime.generation.prompts.prompt_reader import Prompt
 from runtime.generation.scheduling.sequences import TextInProgress
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation, Manifest, Operator

@@ -23,7 +23,7 @@ from ir.sources.decoder.made import step_of
 from ir.sources.decoder.places import positions_of_prompt
 from ir.sources.meta import parameters_on_meta
 from ir.sources.source import Variant
-from runtime.generation.media_images import grid_positions
+from runtime.generation.prompts.media_images import grid_positions
 from runtime.manifest.manifest import MediaPlaces as RunPlaces
 
 VOCABULARY = 64

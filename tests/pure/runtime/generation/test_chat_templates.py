@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import InputError
-from runtime.generation.chat_template import compiled_template, rendered_chat
+from runtime.generation.prompts.chat_template import compiled_template, rendered_chat
 
 CHAT = [{"role": "system", "content": "Be <b>brief</b> & kind."}, {"role": "user", "content": "Don't é 😀"}]
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from runtime.call.input_type import InputType
 from runtime.errors import InputError
 from runtime.generation.generator import Generator
-from runtime.generation.media import MediaInputs, MediaProgram, TextMedia, media_positions
 from runtime.generation.options import TextOptions
 from runtime.generation.outputs import StepOutputs
+from runtime.generation.prompts.media import MediaInputs, MediaProgram, TextMedia, media_positions
 from runtime.generation.scheduling.pages import TRASH
 from runtime.generation.stages import GeneratingStages
 from runtime.manifest.manifest import Generation, MediaPlaces

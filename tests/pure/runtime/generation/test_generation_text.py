@@ -20,9 +20,9 @@ from runtime.generation.generate import TextGeneration
 from runtime.generation.generator import Generator
 from runtime.generation.options import NO_ADAPTERS
 from runtime.generation.outputs import StepOutputs
-from runtime.generation.prompts import Prompt, PromptReader, are_several
+from runtime.generation.prompts.prompt_reader import Prompt, PromptReader, are_several
+from runtime.generation.prompts.text import Tokenizer, ids_of
 from runtime.generation.stages import GeneratingStages
-from runtime.generation.text import Tokenizer, ids_of
 from runtime.manifest.manifest import TOKENIZER, CallSignature, Generation, ProgramEntry, Symbol, Tensor
 from tests.support.patience import PATIENCE
 

@@ -10,8 +10,8 @@ import torch
 
 from runtime.call.input_type import InputType
 from runtime.errors import InputError
-from runtime.generation.media import MediaInputs, MediaProgram
-from runtime.generation.media_images import grid_positions
+from runtime.generation.prompts.media import MediaInputs, MediaProgram
+from runtime.generation.prompts.media_images import grid_positions
 from runtime.manifest.manifest import CallSignature, MediaPlaces, Parameter, ProgramEntry, Symbol
 from runtime.manifest.manifest import Tensor as ManifestTensor
 

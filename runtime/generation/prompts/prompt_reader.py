@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from runtime.errors import InputError, demand
-from runtime.generation.media import MediaInputs, TextMedia
+from runtime.generation.prompts.media import MediaInputs, TextMedia
+from runtime.generation.prompts.text import Tokenizer
 from runtime.generation.scheduling.sequences import TextSource
-from runtime.generation.text import Tokenizer
 from runtime.manifest.manifest import Generation, ProgramEntry
 from runtime.options import is_whole_number
 

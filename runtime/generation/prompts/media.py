@@ -12,7 +12,7 @@ from runtime.call.input_type import InputType
 from runtime.call.inputs import Inputs
 from runtime.call.trees.tree_nodes import fixed_values
 from runtime.errors import InputError
-from runtime.generation.media_images import grid_positions, parts_by_images, parts_by_number, parts_by_sizes
+from runtime.generation.prompts.media_images import grid_positions, parts_by_images, parts_by_number, parts_by_sizes
 from runtime.manifest.manifest import Manifest, MediaPlaces, ProgramEntry
 
 _PREFIX = "media_"  # of the names of inputs in the manifest

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import InputError
-from runtime.generation.chat_template import compiled_template, rendered_chat
+from runtime.generation.prompts.chat_template import compiled_template, rendered_chat
 from runtime.manifest.manifest import TOKENIZER
 
 _LONG = 1 << 16  # characters
