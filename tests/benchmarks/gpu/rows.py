@@ -25,6 +25,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from runtime import Pipeline
+from runtime.manifest.manifest import Manifest
+from runtime.stage.loader import load_stages
 from tests.benchmarks.gpu import llama
 from tests.benchmarks.gpu.batches import BATCH, LENGTHS, STREAM, Measured, seconds, tokens
 from tests.benchmarks.gpu.peers import accelerate, one_gpu, pipelining
@@ -33,8 +36,6 @@ from tests.benchmarks.gpu.peers import accelerate, one_gpu, pipelining
 @contextmanager
 def stages(**speed: Any) -> Iterator[Any]:
     """Ours: in the processes that torchrun started, or in this one."""
-    from runtime import Pipeline
-
     if "RANK" in os.environ:
         with Pipeline.distributed(llama.STAGES, **speed) as pipe:
             yield pipe
@@ -157,9 +158,6 @@ def start(**speed: Any) -> Measured:
 
 def causal() -> Measured:
     """Seconds of a stage on one GPU, with the causal mask written out as models do, and as a flag of attention."""
-    from runtime.manifest.manifest import Manifest
-    from runtime.stage.loader import load_stages
-
     manifest = Manifest.read(llama.STAGES)
     device = torch.device("cuda:0")
     mask = torch.ones(llama.SEQ, llama.SEQ, dtype=torch.bool, device=device).tril()
