@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,21 @@ def seeing(shell: Shell) -> Any:
     return model
 
 
+def looking(shell: Shell) -> Any:
+    """A GLM-4V, whose tower resizes its table of positions for each image, and its folder."""
+    body: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
+    eye = {"depth": 1, "num_heads": 2, "patch_size": 4, "hidden_size": 32, "intermediate_size": 32}
+    words = {**body, "num_hidden_layers": 1, "num_key_value_heads": 2, "vocab_size": 32, "pad_token_id": 0}
+    words |= {"bos_token_id": 0, "eos_token_id": 0, "max_position_embeddings": 256}
+    words["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
+    ids = dict[str, Any](image_token_id=IMAGE, image_start_token_id=START, image_end_token_id=END, video_token_id=5)
+    config = t.Glm4vConfig(text_config=words, vision_config={**eye, "out_hidden_size": 32, "image_size": 16}, **ids)
+    model = t.Glm4vForConditionalGeneration(config).eval()
+    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
+    model.save_pretrained(shell.folder / "vl")
+    return model
+
+
 def texts_with_images(*texts: list[list[int]]) -> dict[str, Any]:
     """Texts around images of these grids, padded on the left, and what the processor makes beside their ids."""
     grid = torch.tensor([image for images in texts for image in images])
@@ -78,8 +94,9 @@ def test_a_folder_takes_images_of_any_grids(shell: Shell) -> None:
             pipe(**call)
 
 
-def test_images_of_any_grids_stand_before_texts_that_are_continued(shell: Shell) -> None:
-    model = seeing(shell)
+@pytest.mark.parametrize("make", [seeing, looking])
+def test_images_of_any_grids_stand_before_texts_that_are_continued(shell: Shell, make: Callable[[Shell], Any]) -> None:
+    model = make(shell)
     ended = shell.run("vl -o out --stages 2 --generate --draw stages --time-limit 1 --size-limit 0")
     assert ended.status == 0, ended.err
     with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:

@@ -147,6 +147,8 @@ WHOLE: Given = {**TILED, "pixel_values": torch.linspace(-1, 1, 2 * 3 * 32 * 32).
 TILES = [[16, 32], [32, 16], [32, 32]]
 ROPE = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
 SEEING = {"depth": 2, "hidden_size": 32, "num_heads": 2, "patch_size": 4}
+LOOKING = {**SEEING, "intermediate_size": 32, "out_hidden_size": 32, "image_size": 16}
+EXPERTS = {"moe_intermediate_size": 16, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
 SPEAKING = {**LLAMA, "num_key_value_heads": 2, "head_dim": 8, "rope_parameters": ROPE}
 
 
@@ -232,6 +234,24 @@ PICTURES: dict[str, Kind] = {
             "deepstack_visual_indexes": [0],
         },
         text_config={**SPEAKING, "model_type": "qwen3_vl_text"},
+    ),
+    "GLM-4V, three texts with three images of other sizes": grids(
+        "glm4v", vision_config=LOOKING, text_config={**SPEAKING, "model_type": "glm4v_text"}
+    ),
+    "GLM-4.6V, three texts with three images of other sizes": grids(
+        "glm46v",
+        vision_config={**LOOKING, "model_type": "glm4v_vision"},
+        text_config={**SPEAKING, "model_type": "glm4v_text"},
+    ),
+    "GLM-4V with experts, three texts with three images of other sizes": grids(
+        "glm4v_moe",
+        vision_config=LOOKING,
+        text_config={
+            **SPEAKING,
+            **EXPERTS,
+            "model_type": "glm4v_moe_text",
+            "rope_parameters": {**ROPE, "partial_rotary_factor": 1.0},
+        },
     ),
     "InternVL, three texts with three images": pictures(
         "internvl",
