@@ -38,6 +38,10 @@ from ir.sources.source import Reading, Source, Variant, meant, opened
 from ir.sources.switches import switch
 
 _GENERATION = "generation_config.json"
+_FAST = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template.jinja", "1_Pooling/config.json"),
+)
 _SLOW = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "source.spm", "vocab.json", "vocab.txt")
 
 
@@ -151,8 +155,7 @@ def _example_for(
 def _tokenizer(path: Path) -> Iterator[Path]:
     """The files of a tokenizer, of its chat template, and of the pooling that makes an embedding of a text's states."""
     if (path / "tokenizer.json").is_file():
-        names = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "1_Pooling/config.json")
-        yield from (path / name for name in names if (path / name).is_file())
+        yield from (path / name for name in _FAST if (path / name).is_file())
 
 
 def _slow_tokenizer(path: Path) -> Iterator[str]:

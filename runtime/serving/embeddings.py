@@ -97,10 +97,9 @@ class Embeddings:
 
     @cached_property
     def _tokenizer(self) -> Any:
-        path = self._folder / "tokenizer.json"
-        if not path.is_file():
+        if not (self._folder / "tokenizer.json").is_file():
             raise InputError("the artifact has no tokenizer, so `input` must be token ids")
-        return library_tokenizer(path)
+        return library_tokenizer(self._folder)
 
 
 def _row(tensor: Tensor, values: Sequence[int]) -> Array:

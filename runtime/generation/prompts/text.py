@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any
 
 from runtime.errors import InputError
 from runtime.generation.prompts.chat_template import compiled_template, rendered_chat
+from runtime.generation.prompts.special_tokens import read_special_tokens, tokenizer_config
 from runtime.manifest.manifest import TOKENIZER
 
 _LONG = 1 << 16  # characters
@@ -30,12 +30,13 @@ def ids_of(model: Any, text: str, **options: bool) -> list[int]:
     return encoding.ids
 
 
-def library_tokenizer(path: Path) -> Any:
-    """The tokenizer in a `tokenizer.json`, for texts of any length.
+def library_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder with a `tokenizer.json`, for texts of any length, with the tokens that it lists.
 
-    Such a file may hold the padding and the length to cut to of the last call before it was saved, which transformers
-    does not follow either.  Raises InputError where the library is missing, or the file is of another kind.
+    The file may hold the padding and the length to cut to of the last call before it was saved, which transformers
+    does not follow either.  Raises InputError where the library is missing, or a file is of another kind.
     """
+    path = folder / "tokenizer.json"
     try:
         from tokenizers import Tokenizer as Library
     except ModuleNotFoundError as e:
@@ -46,6 +47,7 @@ def library_tokenizer(path: Path) -> Any:
         raise InputError(f"{path} cannot be read as a tokenizer: {e}") from e
     model.no_padding()
     model.no_truncation()
+    read_special_tokens(folder).add_to(model)
     return model
 
 
@@ -85,30 +87,26 @@ class Tokenizer:
 
     @cached_property
     def _model(self) -> Any:
-        path = self.artifact / TOKENIZER / "tokenizer.json"
-        if not path.is_file():
+        if not (self._folder / "tokenizer.json").is_file():
             raise InputError(
                 f"{self.artifact} has no tokenizer, so prompts must be token ids",
                 "a checkpoint folder with a tokenizer gives its artifact one",
             )
-        return library_tokenizer(path)
+        return library_tokenizer(self._folder)
 
-    @cached_property
-    def _settings(self) -> dict[str, Any]:
-        path = self.artifact / TOKENIZER / "tokenizer_config.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
+    @property
+    def _folder(self) -> Path:
+        return self.artifact / TOKENIZER
 
     @cached_property
     def _special(self) -> dict[str, str]:
         """Special tokens by the names that templates use."""
-        known = {key: value for key, value in self._settings.items() if key.endswith("_token")}
-        texts = {key: value["content"] if isinstance(value, dict) else value for key, value in known.items()}
-        return {key: text for key, text in texts.items() if isinstance(text, str)}
+        return read_special_tokens(self._folder).texts
 
     @cached_property
     def _template(self) -> Any:
-        path = self.artifact / TOKENIZER / "chat_template.jinja"
-        source = path.read_text() if path.is_file() else self._settings.get("chat_template")
+        path = self._folder / "chat_template.jinja"
+        source = path.read_text() if path.is_file() else tokenizer_config(self._folder).get("chat_template")
         if isinstance(source, list):  # several by name
             source = next((t["template"] for t in source if t.get("name") == "default"), None)
         if not source:

@@ -80,6 +80,7 @@ OTHERS = {
     "codegen/*": ["torch", "sympy"],
     "runtime/check/*": [],  # an artifact is checked where torch is not installed
     "runtime/generation/prompts/text.py": ["tokenizers"],
+    "runtime/generation/prompts/special_tokens.py": ["tokenizers"],
     "runtime/generation/prompts/chat_template.py": ["jinja2"],
     "runtime/serving/adapters/triton_texts.py": ["torch", "numpy", "triton_python_backend_utils"],  # in its stub
     "runtime/serving/adapters/triton.py": ["torch", "triton_python_backend_utils"],  # where that server runs it

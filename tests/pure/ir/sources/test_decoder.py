@@ -177,6 +177,15 @@ def test_a_tokenizer_that_an_artifact_cannot_have_is_said(tmp_path: Path, fast: 
     assert any("prompts are token ids" in note for note in found.notes) is not fast
 
 
+def test_all_files_that_list_tokens_go_along(tmp_path: Path) -> None:
+    t.LlamaConfig(**BODY, **SIZES, architectures=["LlamaForCausalLM"]).save_pretrained(tmp_path)
+    names = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    found = read_source(str(tmp_path), Reading(generate=True, weights=False))
+    assert [file.name for file in found.tokenizer] == names
+
+
 class TestMedia:
     def given(self, rows: int = 1, images: int = 1) -> dict[str, Tensor]:
         ids = torch.tensor([[9, 3, 3, 3, 3, 8]] * rows)
