@@ -16,7 +16,7 @@ from ir.checkpoint.adapters.layer import require_rank
 from ir.checkpoint.adapters.low_rank import Adapted
 from ir.checkpoint.quantized.transposed import lies_across
 from ir.checkpoint.tensors import Tensorlike
-from ir.errors import SourceError
+from ir.errors import CaptureError, SourceError
 
 CHOICE = "adapter"
 """The argument of a model that names the adapter of each row: `int64[batch]`, 0 for none."""
@@ -34,16 +34,26 @@ class AdaptedLayer(nn.Module):
     """A linear layer with adapters; its class is derived from this one and from its own."""
 
     adapter_choice: AdapterChoice
+    adapted_path: str  # of the layer in its model
     lora_down: nn.Parameter  # [adapters + 1, rank, in], zeros for none
     lora_up: nn.Parameter  # [adapters + 1, out, rank]
     lora_scale: Tensor  # [adapters + 1]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The layer's result for `x` `[batch, …, in]`, with what each row's adapter adds, as peft computes it."""
+        """The layer's result for `x` `[batch, …, in]`, with what each row's adapter adds, as peft computes it.
+
+        Raises CaptureError where the first dimension of `x` is not the batch: rows that the model has joined or sorted,
+        as those of experts, do not tell whose they are.
+        """
         y = super().forward(x)
         rows = self.adapter_choice.rows
         if rows is None:
             return y
+        if x.shape[0] != rows.shape[0] and rows.shape[0] != 1:
+            raise CaptureError(
+                f"{self.adapted_path} is called with rows that the model has joined or moved, so it is not known "
+                "which adapter each has chosen; leave out --adapter keep to merge it, or train one without this layer"
+            )
         wide = x.to(self.lora_down.dtype)
         wide = wide[:, None] if wide.dim() == 2 else wide.flatten(1, -2)
         added = wide @ self.lora_down[rows].mT @ self.lora_up[rows].mT * self.lora_scale[rows][:, None, None]
@@ -193,6 +203,7 @@ def _hold(
         "lora_scale": AdapterScales(tuple(0.0 if change is None else change.scale for change in changes), dtype),
     }
     _derive(layer, AdaptedLayer, choice)
+    vars(layer)["adapted_path"] = path
     for name, stack in stacks.items():
         empty = torch.empty(stack.shape, dtype=dtype, device=layer.weight.device)
         layer.register_parameter(name, nn.Parameter(empty, requires_grad=False))

@@ -14,10 +14,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.func import functional_call
 
+from ir.capture.model import capture
 from ir.checkpoint.adapters.adapter import Adapter
 from ir.checkpoint.adapters.kept import adapter_names, adapter_stacks
 from ir.checkpoint.checkpoint import Checkpoint
-from ir.errors import SourceError
+from ir.errors import CaptureError, SourceError
 from ir.sources.adapter_choice import require_choice, with_adapter_choice
 from ir.sources.source import Source, Variant
 
@@ -94,6 +95,24 @@ def test_half_precision_has_its_adapters_in_float32(tmp_path: Path) -> None:
     for name in ("q.lora_up", "q.lora_down", "q.lora_scale"):
         whole = torch.cat([*kept.tensors[name].blocks(torch.float32)])
         assert torch.equal(whole, kept[name].flatten())
+
+
+class Joined(Layers):
+    """The rows of `x` `[batch, seq, width]` are joined, as in layers of OPT."""
+
+    def forward(self, x: torch.Tensor, **_: Any) -> torch.Tensor:
+        return self.v(self.q(x).relu().flatten(0, 1)).view(x.shape)
+
+
+@pytest.mark.parametrize("shapes", [None, {"x": {0: "batch", 1: "seq"}}])
+def test_a_layer_whose_rows_are_joined_is_named(tmp_path: Path, shapes: Any) -> None:
+    held, model, x = base(tmp_path), Joined(), torch.randn(3, 2, 4)
+    held.adapted_by(adapter(tmp_path / "one", 1, 2, "q", "v")).for_model(model)
+    source = with_adapter_choice(Source("m", model, (x,), {}, shapes, {}))
+    with pytest.raises(CaptureError, match=r"^v is called with rows that the model has joined .* leave out --adapter"):
+        capture(model, source.args, source.kwargs, dynamic_shapes=source.dynamic_shapes)
+    alone = capture(model, (x[:1],), {"adapter": torch.tensor([1])})  # all of whose rows have one adapter
+    assert [value.name for value in alone.inputs] == ["x", "adapter"]
 
 
 def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
