@@ -26,9 +26,10 @@ from ir.capture.export.module_state import converted_for_the_call, data_as_itsel
 from ir.capture.export.replaced.distributions import unchecked_distributions
 from ir.capture.export.replaced.padding import padded_as_in_inference
 from ir.capture.export.tracing_questions import tracing_questions
+from ir.capture.packed.any_of_many import read_any
 from ir.capture.packed.each import EachNumber
-from ir.capture.packed.each_tensor import images_as_one, mask_is_known, read_images, sizes_among, takes_sizes
-from ir.capture.packed.pieces import pieces_as_one, read_lengths
+from ir.capture.packed.each_tensor import images_as_one, mask_is_known, sizes_among, takes_sizes
+from ir.capture.packed.pieces import pieces_as_one
 from ir.capture.packed.prompts import RunsOfImages, known_counters, prompts_as_operators
 from ir.capture.packed.rows import RowsInPlace, computed_rows
 from ir.capture.packed.towers import grids_as_operators, known_functions, takes_grids
@@ -197,8 +198,7 @@ class Flat(nn.Module):
                 contexts.enter_context(RowsInPlace(self.seen.note_chosen))
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
-            read_lengths(results)
-            read_images(results)
+            read_any(results)
             leaves.extend(computed_rows(computed(result)) for result in results)
             leaves[:] = self.seen.without_packed(leaves)
         self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]

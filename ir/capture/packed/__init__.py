@@ -1,5 +1,6 @@
 """Several things one after the other in one tensor, where values of an input say which, such as the grids of images.
 
+any_of_many  a tensor that stands for any of several
 grids   operators for what transformers makes of grids in Python
 towers  the modules of transformers that are given grids, and the functions in whose place these operators are recorded
 pieces  tensors split by lengths that are made of grids, recorded as one

@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cache, wraps
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from ir.capture.packed.any_of_many import AnyOfMany
 from ir.capture.packed.each import (
     EachNumber,
     EachRow,
@@ -32,9 +32,6 @@ from ir.capture.packed.pieces import is_unknown
 
 _SIZES = "image_sizes"  # the parameter of a module
 _MASK = "generate_block_attention_mask"
-_DESCRIBES = {getattr(torch.Tensor, name).__get__ for name in ("dtype", "device", "ndim")}
-_SHAPE = getattr(torch.Tensor, "shape").__get__  # noqa: B009  # as a property, not as a size
-_TURNED = getattr(torch.Tensor, "T").__get__  # noqa: B009
 
 
 def takes_sizes(model: nn.Module) -> bool:
@@ -133,7 +130,7 @@ class _Images:
         return made
 
 
-class EachTensor(Tensor):
+class EachTensor(AnyOfMany):
     """A tensor of any of the images."""
 
     image: ImageMap
@@ -149,20 +146,13 @@ class EachTensor(Tensor):
     def __init__(self, image: ImageMap, like: Tensor, images: _Images) -> None:
         super().__init__()
 
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _DESCRIBES:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
-        name = "shape" if func == _SHAPE else "T" if func == _TURNED else getattr(func, "__name__", "")
-        make = _FOR_EACH.get(name)
-        made = make(*args, **(kwargs or {})) if make is not None else None
-        return cls.__torch_dispatch__(func, types, args, kwargs) if made is None else made
+    def read(self) -> NoReturn:
+        EachNumber(self.images.sizes).read()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        read_images((args, kwargs or {}))
-        raise AssertionError(f"{func} was given no image")
+    def made_of_all(cls, name: str, func: Any, *args: Any, **kwargs: Any) -> Any:
+        make = _FOR_EACH.get(name)
+        return None if make is None else make(*args, **kwargs)
 
     def view(self, *shape: Any) -> Any:  # type: ignore[override]  # torch's own takes no numbers of images
         return EachTensor.__torch_function__(Tensor.view, (), (self, *shape))
@@ -172,13 +162,6 @@ class EachTensor(Tensor):
 
     def made(self, image: ImageMap | None) -> EachTensor | None:
         return None if image is None else EachTensor(image, self.like, self.images)
-
-
-def read_images(values: Any) -> None:
-    """Read the sizes of images among `values`, which raises what torch does for unknown values."""
-    for value in tree_leaves(values):
-        if isinstance(value, EachTensor):
-            EachNumber(value.images.sizes).read()
 
 
 # ---- what is made of each image; None where that cannot be told
@@ -285,7 +268,6 @@ def _size(each: EachTensor, dim: int | None = None) -> Any:
 _FOR_EACH: dict[str, Callable[..., Any]] = {
     "shape": _shape,
     "size": _size,
-    "dim": lambda each: len(each.image.dims),
     "permute": _permute,
     "transpose": _transpose,
     "t": _transpose,

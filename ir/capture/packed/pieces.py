@@ -17,9 +17,9 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch.utils._pytree import tree_leaves
 
+from ir.capture.packed.any_of_many import AnyOfMany, OneForMany
+
 _TOLIST: Callable[[Any], Any] = FakeTensor.tolist
-_SHAPE = getattr(torch.Tensor, "shape").__get__  # noqa: B009  # as a property, not as a size
-_DESCRIBES = {getattr(torch.Tensor, name).__get__ for name in ("dtype", "device", "ndim")} | {torch.Tensor.dim}
 
 
 def is_unknown(tensor: Any) -> bool:
@@ -53,7 +53,7 @@ def _splitting(split: Callable[..., Any]) -> Callable[..., Any]:
         lengths, dim = (*args, kwargs.get("dim", 0))[:2] if args else (None, 0)
         if not isinstance(lengths, Lengths):
             return split(tensor, *args, **kwargs)
-        return SplitPieces((SplitPiece(tensor, dim % tensor.dim(), lengths),))
+        return OneForMany((SplitPiece(tensor, dim % tensor.dim(), lengths),))
 
     return pieces
 
@@ -118,17 +118,7 @@ class Length:
         self.lengths.read()
 
 
-class SplitPieces(tuple["SplitPiece", ...]):
-    """The pieces of a tensor, one of which stands for all."""
-
-    def __len__(self) -> int:
-        next(iter(self)).lengths.read()
-
-    def __getitem__(self, index: Any) -> Any:
-        next(iter(self)).lengths.read()
-
-
-class SplitPiece(torch.Tensor):
+class SplitPiece(AnyOfMany):
     """Any of the tensors that another one is split into along a dimension."""
 
     whole: torch.Tensor
@@ -144,28 +134,13 @@ class SplitPiece(torch.Tensor):
     def __init__(self, whole: torch.Tensor, along: int, lengths: Lengths) -> None:
         super().__init__()
 
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in _DESCRIBES:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
-        make = _shape if func == _SHAPE else _ALL_AT_ONCE.get(getattr(func, "__name__", ""))
-        made = make(func, *args, **(kwargs or {})) if make is not None else None
-        return cls.__torch_dispatch__(func, types, args, kwargs) if made is None else made
+    def read(self) -> NoReturn:
+        self.lengths.read()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        read_lengths((args, kwargs or {}))
-        raise AssertionError(f"{func} was given no piece")
-
-
-def read_lengths(values: Any) -> None:
-    """Read the lengths of pieces among `values`, which raises what torch does for unknown values."""
-    for value in tree_leaves(values):
-        if isinstance(value, SplitPieces):
-            len(value)
-        if isinstance(value, SplitPiece):
-            value.lengths.read()
+    def made_of_all(cls, name: str, func: Any, *args: Any, **kwargs: Any) -> Any:
+        make = _ALL_AT_ONCE.get(name)
+        return None if make is None else make(func, *args, **kwargs)
 
 
 # ---- what is made of all pieces at once; None where that cannot be told
@@ -217,6 +192,7 @@ def _size(func: Any, piece: Any, dim: int | None = None) -> Any:
 
 
 _ALL_AT_ONCE: dict[str, Callable[..., Any]] = {
+    "shape": _shape,
     "size": _size,
     "cat": _joined,
     "concat": _joined,
