@@ -166,10 +166,10 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
             if ones:
                 return _with_ones(example, ones, f"for other sizes, {str(e).splitlines()[0]}", soft, returned)
         raise
-    asked, known = _with_own_sizes(used, example), list[Graph]()
+    asked = _with_own_sizes(used, example)
     hints = {**recording.graph.hints, **sizes_of(zip(recording.graph.inputs, asked.tensors, strict=True))}
     if (elsewhere := at_larger_sizes(recording, used, way)) is not None:
-        recording, used, known = elsewhere.recording, elsewhere.example, [elsewhere.known]
+        recording, used = elsewhere.recording, elsewhere.example
     graph, questions = _without_quotients_of_one(recording.graph), recording.questions
     for symbol in may_be_one(graph):
         place = _other_at_one(symbol, graph, questions, _as_recorded(used, recording), way)
@@ -185,7 +185,8 @@ def _with_repeats(example: Example, soft: bool, returned: Sequence[Any] | None) 
         return _with_repeats(replace(example, joins=False), soft, returned)
     recording = replace(recording, graph=graph).full()
     used, asked = (replace(e, left_out=recording.left_out) for e in (used, asked))
-    graph = replace(without_needless(recording.graph, questions, used, way, known), hints=hints)
+    graph = elsewhere.freed(recording.graph) if elsewhere else without_needless(recording.graph, questions, used, way)
+    graph = replace(graph, hints=hints)
     if asked.packs and not same_on_other_grids(graph, asked):
         return _with_repeats(replace(example, packs=False), soft, returned)
     gap = Gap() if returned is None else gap_on_example(graph, asked, returned)

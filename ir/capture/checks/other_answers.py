@@ -37,11 +37,15 @@ _COMPARED = 6  # sizes at which two programs are compared
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A recording at larger sizes than those of the example, whose own graph is `known` to be the same."""
+    """A recording at larger sizes than those of the example, and the conditions of its graph that are needless."""
 
     recording: Recording
     example: Example
-    known: Graph
+    needless: frozenset[sympy.Basic]
+
+    def freed(self, graph: Graph) -> Graph:
+        """A graph of the recording without them."""
+        return replace(graph, guards=tuple(guard for guard in graph.guards if guard not in self.needless))
 
 
 def at_larger_sizes(recording: Recording, example: Example, way: Way) -> Elsewhere | None:
@@ -67,7 +71,7 @@ def at_larger_sizes(recording: Recording, example: Example, way: Way) -> Elsewhe
             freed = without_needless(full, found.questions, there, way, [known])
             here = graph.traced_sizes
             if hold((*freed.guards, *_bounds(freed)), here):  # and no `if len(x) >= 64:` excludes the example
-                return Elsewhere(found, there, known)
+                return Elsewhere(found, there, frozenset(full.guards) - {*freed.guards})
     return None
 
 

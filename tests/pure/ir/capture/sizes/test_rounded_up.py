@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._sympy.functions import CeilToInt, FloorDiv, IntTrueDiv, Mod, PythonMod
 
 from ir.capture import capture
+from ir.capture.checks import other_answers
 from ir.capture.sizes.allowed import guard_text
 from ir.capture.sizes.rounded_up import in_one_form
 from ir.errors import CaptureError
@@ -110,6 +111,19 @@ def test_chunks_of_which_code_takes_two_are_two_or_more() -> None:
 def test_lengths_are_fixed_by_code_that_takes_one_number_of_chunks() -> None:
     with pytest.raises(CaptureError, match="cannot be dynamic"):
         recorded(lambda x: x + summed(x)[:, :18], 18)
+
+
+def test_what_a_recording_at_larger_sizes_has_shown_is_not_recorded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, resized = list[int](), other_answers._resized
+
+    def counted(*given: Any) -> Any:
+        there = resized(*given)
+        sizes.append(there.tensors[0].shape[1])
+        return there
+
+    monkeypatch.setattr(other_answers, "_resized", counted)
+    assert not recorded(cut_if_padded, 5).guards
+    assert len(sizes) == len({*sizes}) == 2  # of several chunks, with padding and without
 
 
 def lies_apart_if_many(x: Tensor) -> Tensor:
