@@ -13,7 +13,16 @@ from codegen.lines.line import AUGMENTED
 from codegen.spelling.subscripts import is_subscript
 from codegen.structure.program import PartWrite, Statement, operands, results
 from ir.graph import Call, Value, is_whole
-from ir.operators.facts import NEVER_VIEWS, PART_READERS, Elements, aten, aten_name, is_composite, rearrangement
+from ir.operators.facts import (
+    NEVER_VIEWS,
+    PART_READERS,
+    Elements,
+    aten,
+    aten_name,
+    is_composite,
+    place_of_part,
+    rearrangement,
+)
 from ir.operators.higher_order import is_higher_order
 
 _FILLS = (aten.fill.Scalar, aten.fill.Tensor, aten.copy.default)
@@ -80,7 +89,7 @@ class _Written:
         if depth == 0:
             return value is self.outer.operands[0]
         call, view = self.makers.get(value), self.part[depth - 1]
-        if call is None or call.op is not view.op or _where(call) != _where(view):
+        if call is None or call.op is not view.op or _place(call) != _place(view):
             return False
         return self._reads(call.operands[0], depth - 1)
 
@@ -123,15 +132,8 @@ def _part(call: Call, base: Value) -> Call | None:
     return made if is_subscript(made) or call.op is not aten.slice_scatter.default else None
 
 
-def _where(view: Call) -> list[Any]:
-    """The place of a part: the arguments of what takes it, alike where they mean the same."""
-    given = {name: value for name, value in view.arguments.items() if name != "self"}
-    if "dim" in given:
-        given["dim"] %= len(view.operands[0].type.shape)
-    if view.op is aten.slice.Tensor:
-        endless = isinstance(given["end"], int) and given["end"] >= 2**62
-        given |= {"start": given["start"] or 0, "end": None if endless else given["end"]}
-    return list(given.values())
+def _place(view: Call) -> dict[str, Any]:
+    return place_of_part(view.arguments, len(view.operands[0].type.shape))
 
 
 # ---- in place

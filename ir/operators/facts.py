@@ -12,6 +12,8 @@ from torch._ops import OpOverload
 
 aten = torch.ops.aten
 
+_NO_END = 2**62  # a slice that ends here or behind has all that is left
+
 
 class Elements(Enum):
     """The elements of a result, seen from those of the first operand."""
@@ -115,6 +117,21 @@ PART_READERS: Mapping[Any, OpOverload] = {
     aten.as_strided_scatter.default: aten.as_strided.default,
 }
 """By the operator that writes into a part of a tensor: the one that reads this part."""
+
+
+def place_of_part(given: Mapping[str, Any], rank: int) -> dict[str, Any]:
+    """The arguments that place a part in a tensor of `rank` dimensions, alike where the same part is read or written.
+
+    `given`: all arguments of the operator.
+    """
+    place = {name: value for name, value in given.items() if name not in ("self", "src")}
+    for name, value in place.items():
+        if name.startswith("dim") and isinstance(value, int):
+            place[name] = value % rank
+        if name == "end" and isinstance(value, int) and value >= _NO_END:
+            place[name] = None
+    return place | ({"start": place["start"] or 0} if "start" in place else {})
+
 
 BY_ADDRESS = frozenset({aten.as_strided.default, aten.as_strided_copy.default, aten.as_strided_scatter.default})
 """Operators whose result depends on how their operand lies in memory, not on its elements alone."""

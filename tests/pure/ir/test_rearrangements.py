@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from ir.operators.facts import REARRANGEMENTS, Elements, Memory, aten, rearrangement
+from ir.graph import named_arguments
+from ir.operators.facts import PART_READERS, REARRANGEMENTS, Elements, Memory, aten, place_of_part, rearrangement
 
 ARGUMENTS: dict[str, tuple[Any, ...]] = {  # of each operator besides its first operand, of shape [1, 6]
     "alias.default": (),
@@ -58,3 +59,20 @@ def test_a_rearrangement_holds_the_elements_of_its_operand_in_the_memory_that_th
 
 def test_a_view_of_the_bits_is_no_rearrangement() -> None:
     assert rearrangement(aten.view.dtype) is None
+
+
+@pytest.mark.parametrize(
+    ("write", "args", "same"),
+    [
+        (aten.slice_scatter.default, (1, 0, 2**63 - 1, 2), (-1, None, None, 2)),
+        (aten.select_scatter.default, (0, 1), (-2, 1)),
+        (aten.diagonal_scatter.default, (0, 0, 1), (0, -2, -1)),
+    ],
+)
+def test_a_part_has_one_place_however_it_is_read_or_written(write: Any, args: Any, same: Any) -> None:
+    x, read = torch.arange(6.0).view(2, 3), PART_READERS[write]
+    part = read(x, *args)
+    assert torch.equal(part, read(x, *same))
+    writes, reads = named_arguments(write, (x, part, *args), {}), named_arguments(read, (x, *same), {})
+    assert place_of_part(writes, 2) == place_of_part(reads, 2)
+    assert place_of_part(named_arguments(read, (x, *args[:-1], args[-1] - 1), {}), 2) != place_of_part(writes, 2)

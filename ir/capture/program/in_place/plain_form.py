@@ -14,7 +14,7 @@ from torch.export.graph_signature import InputKind, TensorArgument
 
 from ir.capture.program.in_place.mutation import may_alias
 from ir.graph import named_arguments
-from ir.operators.facts import PART_READERS, aten, rearrangement
+from ir.operators.facts import PART_READERS, aten, place_of_part, rearrangement
 
 _Rule: TypeAlias = Callable[[fx.Node], "fx.Node | None"]
 
@@ -173,20 +173,8 @@ def _region(node: fx.Node) -> tuple[str, ...]:
     """The part of its first operand that a node reads, or writes to."""
     assert isinstance(node.target, torch._ops.OpOverload)
     given = named_arguments(node.target, node.args, node.kwargs)
-    rank = given["self"].meta["val"].dim()  # type: ignore[union-attr]
-    kept = {name: value for name, value in given.items() if name not in ("self", "src")}
-    return tuple(_place(name, value, rank) for name, value in kept.items())
-
-
-def _place(name: str, value: Any, rank: int) -> str:
-    """An argument as text, equal for those that mean the same."""
-    if isinstance(value, fx.Node):
-        return str(value.meta["val"])
-    if name.startswith("dim") and isinstance(value, int):
-        return str(value % rank)
-    if name == "start":
-        return str(value or 0)
-    return "None" if isinstance(value, int) and value >= 2**62 else str(value)
+    place = place_of_part(given, given["self"].meta["val"].dim())  # type: ignore[union-attr]
+    return tuple(str(v.meta["val"] if isinstance(v, fx.Node) else v) for v in place.values())
 
 
 def _shape(node: Any) -> str:
