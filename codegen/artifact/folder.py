@@ -96,12 +96,14 @@ class InTheWay:
 def in_the_way(folder: Path) -> InTheWay:
     """The files of a folder that stagecut did not write, that were edited since, or that another artifact lacks."""
     table = _manifest(folder)
-    written = _hashes(table)
+    written, seal = _hashes(table), seal_of(table)
     foreign, edited = [], []
     for name in sorted(_contents(folder)):
         if name in written:
             if not _unchanged(folder / name, written[name]):
                 edited.append(name)
+        elif name == m.FILE and table and table.get("seal", seal) != seal:
+            edited.append(name)
         elif not (table and any(fnmatch(name, pattern) for pattern in BY_NAME)):
             foreign.append(name)
     return InTheWay(bool(table), tuple(foreign), tuple(edited), tuple(sorted(_adapters(table) & written.keys())))

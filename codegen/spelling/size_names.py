@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import sympy
@@ -44,8 +45,8 @@ def size_name(expr: sympy.Basic) -> str:
     [symbol] = expr.free_symbols
     numbers = (expr.xreplace({symbol: sympy.Integer(size)}) for size in (_LARGE, 2 * _LARGE))  # type: ignore[arg-type]
     once, twice = (float(number) for number in numbers)  # type: ignore[arg-type]
-    if not once or abs(twice - 2 * once) > abs(once) / 2:
-        return f"{symbol}_rest"  # it does not grow with the size
+    if not once or not math.isfinite(twice) or abs(twice - 2 * once) > abs(once) / 2:
+        return f"{symbol}_rest"  # it does not grow with the size, or grows in another way
     ratio = once / _LARGE
     if 0.95 < ratio < 1.05:
         return f"{symbol}_rounded"

@@ -53,6 +53,7 @@ from ir.capture.warn import warn
 from ir.capture.with_states import with_states
 from ir.errors import CaptureError
 from ir.graph import Graph, sizes_of
+from ir.objects.containers import keys_on_the_way
 from ir.objects.signature import bind, flatten, forward_parameters, names
 from ir.sizes import hold
 
@@ -110,11 +111,14 @@ def _observed(example: Example, soft: bool) -> Recording:
     """A recording of a model that was run before, with warnings of what stages do not do."""
     observed = observe(example)
     recording = with_states(example, observed, soft, _at_all_sizes)
-    if recording.gap.result:
+    renamed = observed.keys and observed.keys != keys_on_the_way(recording.graph.signature.returns.spec)
+    if differs := recording.gap.result or ("the keys of its results" if renamed else ""):
         warn(
             f"while it is exported, forward computes something else than when it is called with the example inputs "
-            f"({recording.gap.result}); stages return what was exported"
+            f"({differs}); stages return what was exported"
         )
+    for name in observed.ordered:
+        warn(f"results depend on the order of the entries of {name}; stages take that of the example in every call")
     if observed.seeds:
         warn("forward seeds torch's random numbers; stages do not")
     if observed.rewinds and not observed.seeds and draws_on_example(recording.graph, example):

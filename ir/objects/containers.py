@@ -174,3 +174,8 @@ def key_paths(spec: pytree.TreeSpec) -> Iterator[tuple[tuple[Any, int], ...]]:
     keys = child_keys(spec) or range(spec.num_children)
     for i, (key, child) in enumerate(zip(keys, spec.children(), strict=True)):
         yield from (((key, i), *rest) for rest in key_paths(child))
+
+
+def keys_on_the_way(spec: pytree.TreeSpec) -> tuple[tuple[Any, ...], ...]:
+    """For each leaf the key, or else the position, of each container on the way to it."""
+    return tuple(tuple(key for key, _ in path) for path in key_paths(spec))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from codegen.artifact.cut_again import is_artifact_folder
 from ir.errors import SourceError
@@ -18,8 +21,9 @@ from passes.options.options import Candidates, Options
 
 def compile_source(source: str, options: Options) -> None:
     """Compile what the user named, and print the plan to stdout, as a table or as JSON."""
-    job = Job.of(options, dumps=stderr if options.json else stdout)
-    compiled = job.run(job.read(source))
+    with _prints_beside(options):
+        job = Job.of(options, dumps=stderr if options.json else stdout)
+        compiled = job.run(job.read(source))
     if compiled is None:
         return
     if options.json:
@@ -44,9 +48,15 @@ def recut_artifact(artifact: str, options: Options) -> None:
 
 def compare_source(source: str, options: Options, candidates: Candidates) -> None:
     """Plan what the user named for each of the candidates, and print the plans to stdout."""
-    comparison = compared(options, candidates, source)
+    with _prints_beside(options):
+        comparison = compared(options, candidates, source)
     if options.json:
         print(json.dumps(dataclasses.asdict(comparison), indent=1))
     else:
         print_comparison(comparison, stdout)
         print_notes(comparison.notes, Terminal.of(options).progress)
+
+
+def _prints_beside(options: Options) -> AbstractContextManager[Any]:
+    """A context in which prints of the model's own code go to stderr, where stdout is JSON."""
+    return redirect_stdout(sys.stderr) if options.json else nullcontext()

@@ -18,11 +18,12 @@ def axes_of(site: Site) -> tuple[Found, ...]:
     """The axis of each result.  Raises MixedError with a clause that fits after the operator's name."""
     name = aten_name(site.call.op)
     rule = _rule(site, name)
-    if not any(site.axis(v) for v in site.call.operands) and not _mentions(site):
-        return (None,) * len(site.call.results)
-    if rule is None:
+    has_rows = any(site.axis(v) for v in site.call.operands) or _mentions(site)
+    if has_rows and rule is None:
         raise MixedError("it is not known to keep rows apart")
-    require(not may_draw(site.call), "its random numbers are those of all rows")
+    require(not may_draw(site.call), "its random numbers are those of all rows")  # also where all rows share them
+    if rule is None or not has_rows:
+        return (None,) * len(site.call.results)
     if name not in _NUMBERS and rule is not order.RULES.get(name):
         require(not any(a.numbers for v in site.call.operands if (a := site.axis(v))), "it computes with row numbers")
     found = rule(site)

@@ -21,7 +21,9 @@ from ir.capture.export.gradient_hooks import gradient_hooks_seen
 from ir.capture.export.module_state import converted_for_the_call
 from ir.capture.export.replaced.distributions import unchecked_distributions
 from ir.capture.export.replaced.padding import padded_as_in_inference, without_fused_layers
+from ir.capture.unregistered_state.held import is_array
 from ir.capture.unregistered_state.restoring import as_they_were
+from ir.capture.unregistered_state.snapshots import is_same
 from ir.graph import Graph, sizes_of
 from ir.objects.pieces import all_close
 from ir.objects.signature import call, flatten
@@ -162,7 +164,7 @@ def _close(a: Any, b: Any) -> bool:
     if b is LEFT_OUT:
         return True
     if not isinstance(a, torch.Tensor):
-        return type(a) is type(b) and bool(a == b)
+        return type(a) is type(b) and (is_same(a, b) if is_array(a) else bool(a == b))
     same = isinstance(b, torch.Tensor) and a.shape == b.shape and a.dtype == b.dtype
     return same and all_close(a, b, *_TOLERANCE.get(a.dtype, (0, 0)))
 

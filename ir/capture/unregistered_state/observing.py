@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import TreeSpec
 
+from ir.capture.checks.entries import with_turned_entries
 from ir.capture.checks.values import other_values
-from ir.capture.export.example import Example
+from ir.capture.export.example import Example, slotted
 from ir.capture.export.gradient_hooks import NAMES, gradient_hooks_seen
 from ir.capture.unregistered_state.places import Place, leaves
 from ir.capture.unregistered_state.restoring import COPIED_AT_MOST, as_they_were, put_back
@@ -27,6 +29,7 @@ from ir.capture.unregistered_state.snapshots import (
 )
 from ir.capture.unregistered_state.surroundings import MISSING, names_in_code
 from ir.errors import in_one_line
+from ir.objects.containers import keys_on_the_way
 from ir.objects.signature import call, flatten
 from ir.text.units import format_bytes
 
@@ -43,6 +46,8 @@ class Observed:
     seeds: bool = False  # whether forward seeds torch's random numbers
     hooks: tuple[str, ...] = ()  # notes on the hooks on gradients that forward registers
     rewinds: bool = False  # whether torch's random numbers go on after a call as if it had drawn none
+    keys: tuple[tuple[Any, ...], ...] = ()  # on the way to each result
+    ordered: tuple[str, ...] = ()  # arguments on the order of whose entries results depend
     restless: bool = False  # whether a second call returned something else, although nothing changed that is looked at
 
 
@@ -87,6 +92,7 @@ class _Run:
     """The result of a call, and the values that the model held afterwards."""
 
     returned: list[Any]
+    keys: tuple[tuple[Any, ...], ...]  # on the way to each result
     held: Mapping[Place, Any]
     outside: Mapping[Place, Any]  # what variables outside of the modules hold
     registered: Mapping[str, torch.Tensor]  # the values of buffers and parameters
@@ -95,13 +101,13 @@ class _Run:
     random: torch.Tensor  # their state
 
     @classmethod
-    def after(cls, returned: list[Any], model: nn.Module, buffers: Mapping[str, torch.Tensor]) -> _Run:
+    def after(cls, returned: list[Any], spec: TreeSpec, model: nn.Module, buffers: Mapping[str, torch.Tensor]) -> _Run:
         """A run that has just returned; `buffers` are those that the model had before."""
         held, outside = _held(model, buffers), held_around(model)
         now = _buffers(model)
         assigned = tuple(_place(name) for name, tensor in buffers.items() if now.get(name, tensor) is not tensor)
         seed, random = torch.initial_seed(), torch.get_rng_state()
-        return cls(returned, held, outside, _values(model), assigned, seed, random)
+        return cls(returned, keys_on_the_way(spec), held, outside, _values(model), assigned, seed, random)
 
     def same(self, other: _Run) -> bool:
         """Whether two calls returned the same."""
@@ -124,10 +130,27 @@ def _observed(example: Example) -> Observed:
     seeds, rewinds = runs[0].seed != _SEED, torch.equal(runs[0].random, torch.get_rng_state())
     returned = tuple(runs[0].returned)
     seen = Observed(assigned=runs[0].assigned, frozen=outside, first=returned, seeds=seeds, rewinds=rewinds)
+    seen = replace(seen, keys=runs[0].keys, ordered=tuple(_ordered(example, runs[0])))
     if changed:
         seen = _with_places(seen, example, first, changed)
     explained = seen.states or seen.frozen or _changes_registered(example.model, runs[0])
     return replace(seen, restless=not explained and not settled)
+
+
+def _ordered(example: Example, run: _Run) -> Iterator[str]:
+    """The arguments on the order of whose entries results depend, by what a call returned."""
+    given = example.arguments.fill(list(example.tensors))
+    for name, turned in with_turned_entries(given):
+        leaves, spec = flatten(turned)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        try:
+            [other] = _runs(replace(example, arguments=slotted(leaves, spec), tensors=tensors), [tensors])
+        except _NotRun:
+            yield name
+            continue
+        wanted, found = (dict(zip(r.keys, r.returned, strict=True)) for r in (run, other))
+        if wanted.keys() != found.keys() or not all(is_near(wanted[key], found[key]) for key in wanted):
+            yield name
 
 
 def _with_places(seen: Observed, example: Example, first: Mapping[Place, Any], changed: Sequence[Place]) -> Observed:
@@ -236,12 +259,14 @@ def _runs(
             place.put(model, value.clone())
         for tensors in calls:
             torch.manual_seed(_SEED)
-            arguments = deepcopy(example.arguments.fill([t.clone() for t in tensors]))
+            copies = {id(t): t.clone() for t in tensors}  # one that is given twice is one tensor
+            arguments = deepcopy(example.arguments.fill([copies[id(t)] for t in tensors]))
             try:
-                returned = deepcopy(list(map(_detached, flatten(call(model, example.parameters, arguments))[0])))
+                leaves, spec = flatten(call(model, example.parameters, arguments))
+                returned = deepcopy(list(map(_detached, leaves)))
             except Exception as e:  # the code of a model may raise anything, and return what cannot be copied
                 raise _NotRun(f"run by itself it raises {in_one_line(e)}") from e
-            runs.append(_Run.after(returned, model, buffers))
+            runs.append(_Run.after(returned, spec, model, buffers))
             if reset and (fresh := _copy(example.model)) is not None:
                 for place in ordered(reset):
                     place.put(model, place.get(fresh))

@@ -48,6 +48,13 @@ def test_json_in_place_of_the_table(shell: Shell) -> None:
     assert "# after split-stages\ngraph(input: float32[2, 64]):" in ended.err
 
 
+def test_what_a_model_prints_is_not_among_the_json(shell: Shell) -> None:
+    Path("talks.py").write_text(MODEL + "print('a model')\n")
+    ended = shell.run("talks.py -o out --stages 2 --json")
+    assert json.loads(ended.out)["model"] == "talks"
+    assert "a model\n" in ended.err
+
+
 def test_the_folder_holds_what_the_manifest_lists(shell: Shell) -> None:
     shell.run("model.py -o out --stages 2 --print-after all")
     files = {name.removeprefix("out/") for name, kind in shell.contents().items() if kind != "folder"} - {"model.py"}

@@ -12,6 +12,7 @@ import pytest
 
 from codegen.artifact.folder import check_replaceable, new_folder, restamp
 from ir.errors import OutputError
+from runtime.manifest.digests import seal_of
 from runtime.manifest.manifest import write_table
 
 STAGE = "# the first stage"
@@ -135,6 +136,15 @@ def test_an_artifact_with_files_of_others(what: str, out: Path) -> None:
     with pytest.raises(OutputError, match=f"out {message}"):
         replaced(out)
     assert contents(out) == before
+
+
+def test_a_manifest_that_was_edited_is_the_users(out: Path) -> None:
+    table = json.loads((out / "manifest.json").read_text())
+    write_table(out, {**table, "seal": seal_of(table)})
+    check_replaceable(out)
+    write_table(out, {**table, "seal": seal_of(table), "name": "mine"})
+    with pytest.raises(OutputError, match=r"out holds manifest.json, edited since stagecut wrote it"):
+        check_replaceable(out)
 
 
 def test_force_moves_the_folder_aside_whole(out: Path) -> None:

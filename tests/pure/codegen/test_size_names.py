@@ -27,6 +27,7 @@ height = sympy.Symbol("height", integer=True, positive=True)
         (8 * FloorDiv(height + 7, 8) - height, "height_rest"),
         (Mod(height, 8) + 12, "height_rest"),
         (Max(3 * height - 1, 7), "height_x3"),
+        (2 ** (height - 3), "height_rest"),
     ],
 )
 def test_a_size_is_named_after_the_one_that_it_follows_from(size: sympy.Expr, name: str) -> None:

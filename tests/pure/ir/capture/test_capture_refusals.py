@@ -32,6 +32,7 @@ REFUSED: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
     "a branch on values": (lambda x: x if x.sum() > 0 else -x, "use torch.where, or decide from shapes alone"),
     "a size that depends on values": (lambda x: x[x > 0], "a mask of fixed size in place of indexing by nonzero"),
     "numpy": (lambda x: x * float(x.numpy().sum()), "the code leaves torch for numpy; write it with torch operators"),
+    "numpy as a result": (lambda x: x.numpy(), "the code leaves torch for numpy; write it with torch operators"),
     "an error of its own": (lambda x: x @ x, "called with its example inputs, it raises RuntimeError: Expected size"),
 }
 

@@ -196,6 +196,52 @@ def test_attention_is_compared_with_a_call_of_the_model() -> None:
         capture(Model(attends), (torch.randn(3, WIDTH),))
 
 
+class Fuses(nn.Module):
+    """Its code asks whether two arguments are one tensor."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x is y else x + y.sigmoid()
+
+
+def test_a_tensor_that_is_given_twice_is_one_where_the_model_is_called() -> None:
+    x = torch.randn(3, WIDTH)
+    with pytest.warns(UserWarning, match=r"than when it is called with the example inputs \(result 0\)"):
+        capture(Fuses(), (x, x))
+
+
+def test_keys_of_results_that_name_a_size_are_told() -> None:
+    class Named(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {f"of {x.shape[0]}": x * 2}
+
+    with pytest.warns(UserWarning, match=r"example inputs \(the keys of its results\); stages return what"):
+        capture(Named(), (torch.randn(3, WIDTH),), dynamic_shapes={"x": {0: "batch"}})
+
+
+class Entries(nn.Module):
+    """A function of a dict."""
+
+    def __init__(self, compute: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+        super().__init__()
+        self.compute = compute
+
+    def forward(self, parts: dict[str, torch.Tensor]) -> Any:
+        return self.compute(parts)
+
+
+def parts() -> dict[str, torch.Tensor]:
+    return {"text": torch.randn(3, WIDTH), "image": torch.randn(3, WIDTH)}
+
+
+def test_the_order_of_entries_is_told_where_results_depend_on_it() -> None:
+    with pytest.warns(UserWarning, match=r"^results depend on the order of the entries of parts; stages take that of"):
+        capture(Entries(lambda d: torch.cat([*d.values()])), (parts(),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        capture(Entries(lambda d: {name: part * 2 for name, part in d.items()}), (parts(),))
+        capture(Entries(lambda d: d["image"] - d["text"]), (parts(),))
+
+
 def hooked(hook: Any) -> Model:
     model = Model(lambda model, x: 1)
     model.register_forward_hook(hook)

@@ -214,6 +214,7 @@ MIXED: dict[str, tuple[Callable[..., Any], str]] = {
         lambda x, m: x.index_copy(0, torch.tensor([0]), torch.ones(1, 4, 8)),
         "it writes across the rows",
     ),
+    "numbers for all": (lambda x, m: x * torch.rand(8), "rand in .* its random numbers are those of all rows"),
     "softmax": (lambda x, m: x.softmax(0), "softmax in .* it computes over the rows"),
     "statistics": (lambda x, m: x - x.mean(0), "mean in"),
     "all": (lambda x, m: x / x.sum(), "sum in"),
