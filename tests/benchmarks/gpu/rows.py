@@ -197,10 +197,10 @@ REST = 3.0  # seconds after which a driver sets up GPUs as if nobody had used th
 
 
 def loading() -> Measured:
-    """Seconds to read all weights, and to load the stages, beside what any processes take to use the GPUs at all.
+    """Seconds to read all weights, and to load the stages, first from the disk, then from the files as memory has them.
 
-    Then as safetensors does it by a thread for each GPU of a process; all on GPUs at rest.  Then where other processes
-    have just used them, and where this one does.
+    Beside what any processes take to use the GPUs at all, and safetensors by a thread for each GPU of a process; all
+    on GPUs at rest.  Then where other processes have just used them, and where this one does.
     """
     files, devices = sorted(llama.STAGES.glob("*.safetensors")), range(torch.cuda.device_count())
 
@@ -209,6 +209,11 @@ def loading() -> Measured:
         with open(path, "rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
+
+    def forget(path: Path) -> None:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def set_up(index: int) -> None:
         torch.zeros(1, device=f"cuda:{index}")
@@ -223,8 +228,13 @@ def loading() -> Measured:
             return time.perf_counter() - started
 
     read_all = partial(threads, read, files)
+    threads(forget, files)
+    measured = {"read from the disk": seconds_of(read_all)}
+    threads(forget, files)
+    time.sleep(REST)
+    measured["load from the disk"] = load()
     read_all()
-    measured = {"read": statistics.median(seconds_of(read_all) for _ in range(3))}
+    measured["read"] = statistics.median(seconds_of(read_all) for _ in range(3))
     time.sleep(REST)
     measured["GPUs set up by a process each"] = seconds_of_copies([partial(set_up, i) for i in devices])
     time.sleep(REST)
