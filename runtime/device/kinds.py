@@ -20,6 +20,7 @@ class DeviceKind:
     delay: Callable[[float], None] = lambda seconds: None  # queues a kernel that does nothing for so many seconds
     ipc: Callable[[], tuple[str, str]] | None = None  # prefix of the functions, and library, that share memory
     packs_linear: bool = False  # whether stage/linear/packed_linear.py makes the layers of a decoder faster
+    blocks_linear: bool = False  # whether stage/linear/column_blocks.py makes any linear layers faster
     merges_linear: bool = False  # whether stage/linear/merged_linear.py does
     launches_early: Callable[[torch.device], bool] = lambda device: False  # kernels that wait for those before them
     decoding: tuple[tuple[str, object], ...] = ()  # options of torch.compile for steps of few rows, which read weights
@@ -41,7 +42,7 @@ def _is_hopper(device: torch.device) -> bool:
     return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
-_CPU = DeviceKind("cpu", packs_linear=True, traffic=(*(1 << i for i in range(16, 25)), 24 << 20))
+_CPU = DeviceKind("cpu", packs_linear=True, blocks_linear=True, traffic=(*(1 << i for i in range(16, 25)), 24 << 20))
 _CUDA = DeviceKind(
     "cuda",
     group="ProcessGroupNCCL",

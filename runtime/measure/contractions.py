@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from runtime.measure.timing import ShowProgress, median_seconds
+from runtime.stage.linear.column_blocks import linear_in_blocks
 
 Numbers: TypeAlias = "dict[str, Any]"  # a device's table in a cluster file; `ir/machine/cluster.py` explains the keys
 
@@ -118,11 +119,11 @@ def _products(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Call
 
 
 def _product(device: torch.device, dtype: torch.dtype, rows: int, inner: int, columns: int) -> Any:
-    """The flops and the call.  Each call takes another weight, as in a model, so that none is in the cache."""
+    """The flops and the call, which is a stage's.  Each takes another weight, as in a model: none is in the cache."""
     x, w = (random(device, dtype, n, inner) for n in (rows, columns))
     room = (32 << 20 if device.type == "cpu" else 128 << 20) // w.nbytes
     weights = cycle([w, *(w.clone() for _ in range(room))])
-    return 2.0 * rows * inner * columns, lambda: F.linear(x, next(weights))
+    return 2.0 * rows * inner * columns, lambda: linear_in_blocks(x, next(weights), None)
 
 
 def _unaligned_products(device: torch.device, dtype: torch.dtype, sizes: Workload) -> Calls:

@@ -5,7 +5,7 @@ uninitialized  modules without their first values
 stage        a loaded stage: receives tensors, computes, resets its state
 added_adapters  adapters behind those that a stage was written with
 shared_lock  a readers-writer lock: compiling excludes running
-linear/      linear layers of a decoder, in the form that is fastest on its device
+linear/      linear layers in the form that is fastest on their device
 speed        torch.compile and CUDA graphs, as options
 compiling/   parts around torch.compile
 cuda_graphs  a stage as CUDA graphs, one for each shape

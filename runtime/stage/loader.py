@@ -24,6 +24,7 @@ from runtime.manifest.digests import file_hash, sample_hash
 from runtime.manifest.manifest import FILE, CheckpointFile, Manifest, Operator, ProgramStage, is_sealed
 from runtime.stage.added_adapters import added_files, with_added
 from runtime.stage.helper_kernels import HelperKernels
+from runtime.stage.linear.column_blocks import use_blocks
 from runtime.stage.linear.few_rows import use_few_rows
 from runtime.stage.linear.merged_linear import merge_linear
 from runtime.stage.linear.packed_linear import pack_linear
@@ -72,6 +73,8 @@ def load_stages(
         modules = _load_modules(files[index], entries, weights, device, sizes, adapters)
         if manifest.generation.page:
             _make_linear_faster(modules, folder, manifest, device, speed)
+        if kind_of(device).blocks_linear and not speed.compile:
+            use_blocks([program.module for program in modules])
         stage = LoadedStage.from_modules(index, device, modules)
         return replace(stage, kernels=HelperKernels([*helpers.values()]))
 

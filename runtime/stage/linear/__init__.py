@@ -1,7 +1,8 @@
-"""Linear layers of a decoder, in the form that is fastest on its device.
+"""Linear layers in the form that is fastest on their device.
 
-packed_linear  on a CPU, with packed weights
-merged_linear  those of one input as one product
-few_rows     on a GPU, with a kernel for few rows
-quantized_layout  stored weights in memory as their kernel reads them
+column_blocks  on a CPU, those of many columns a block of columns at a time, with torch's bits
+packed_linear  of a decoder on a CPU, with packed weights
+merged_linear  of a decoder, those of one input as one product
+few_rows     of a decoder on a GPU, with a kernel for few rows
+quantized_layout  of a decoder, stored weights in memory as their kernel reads them
 """
