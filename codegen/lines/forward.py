@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -13,6 +12,7 @@ from codegen.lines.inlining import Root, calls_in_modules, inline_calls, is_oper
 from codegen.lines.layout import StatementLines, with_comments, with_deletions
 from codegen.lines.line import Bind, For, Line, Put, Return
 from codegen.lines.scopes.local_names import NameHints
+from codegen.lines.scopes.module_variables import ModuleVariable, loop_variable, module_variables
 from codegen.lines.scopes.scope import Scope
 from codegen.lines.sizes import opening_lines
 from codegen.lines.writes import InPlace, with_writes
@@ -37,7 +37,6 @@ from codegen.structure.program import (
     Loop,
     PartWrite,
     Statement,
-    Steps,
     Use,
     operands,
     results,
@@ -65,7 +64,7 @@ def forward_lines(
     own = {v: v.name for v in outputs} if as_tuple else {}
     lines = [
         *opening_lines(scope, inputs, body),
-        *planner.lines(body, scope, outputs, preferred=own, returns=not as_tuple),
+        *planner.lines(body, scope, outputs, preferred=own, returns=not as_tuple, binds=True),
     ]
     if as_tuple:
         lines += [*_bound_to_names(scope, outputs), Return((Tuple(tuple(Variable(v.name) for v in outputs)),))]
@@ -101,11 +100,12 @@ class _BodyPlanner:
         live_out: AbstractSet[Value] = frozenset(),
         preferred: Mapping[Value, str] | None = None,
         returns: bool = False,
+        binds: bool = False,
     ) -> tuple[Line, ...]:
         """The lines of statements.
 
         `kept` are read after them.  `live_out` are values whose variables must survive; `preferred` are names to use
-        if they are free.  `returns`: the last line returns `kept`.
+        if they are free.  `returns`: the last line returns `kept`.  `binds`: modules may get variables.
         """
         roots = inline_calls(with_writes(body, set(kept)), set(kept), scope.path, self.busy)
         last = {v: i for i, r in enumerate(roots) for v in r.reads} | dict.fromkeys(kept, len(roots))
@@ -113,8 +113,11 @@ class _BodyPlanner:
         source = NameHints(roots, last, scope.names, {**self._preferred(roots, scope, preferred), **preferred})
         in_place = InPlace.among(roots, last, live_out)
         at_once = returns and bool(roots) and _makes_all(roots[-1], kept)
+        modules = module_variables(scope, roots) if binds else []
+        scope.names.reserved |= {variable.name for variable in modules}
         steps: list[StatementLines] = []
         for i, root in enumerate(roots):
+            bound = [_bound_module(variable, root, scope) for variable in modules if variable.first == i]
             live = {v for v, end in last.items() if end > i} | live_out
             if isinstance(root.statement, Loop):
                 lines = self._loop(root.statement, scope, live)
@@ -126,7 +129,9 @@ class _BodyPlanner:
                 defined = self._functions(root.statement, live, scope)
                 lines = [*defined, *_statement(root, i, source, live, live_out, scope)]
             dead = [v for v in dict.fromkeys(root.reads) if last[v] == i and self._lingers(v, live_out, scope)]
-            steps.append(StatementLines(tuple(lines), tuple(scope.names.read_as[v] for v in dead)))
+            steps.append(StatementLines((*bound, *lines), tuple(scope.names.read_as[v] for v in dead)))
+            for variable in (variable for variable in modules if variable.last == i):
+                del scope.modules[variable.path]
         ends = (Return(tuple(map(scope.value, kept))),) if returns and not at_once else ()
         return (*with_deletions(steps), *ends)
 
@@ -191,6 +196,13 @@ def _makes_all(root: Root, kept: Sequence[Value]) -> bool:
 
 
 # ---- statements
+
+
+def _bound_module(variable: ModuleVariable, root: Root, scope: Scope) -> Bind:
+    """The line that names a module, by which the scope reaches what lies in it from then on."""
+    module = scope.reach(variable.path)
+    scope.modules[variable.path] = variable.name
+    return Bind((variable.name,), (module,), origin=root.origin)
 
 
 def _statement(
@@ -296,7 +308,7 @@ def _head(loop: Loop, live_out: AbstractSet[Value], inner: Scope) -> tuple[tuple
     sources: list[Expression] = []
     for steps in loop.steps:
         sources.append(inner.over(steps))
-        targets.append(inner.names.fresh(_loop_variable(steps, loop), live_out))
+        targets.append(inner.names.fresh(loop_variable(steps, loop), live_out))
         inner.names.reserved |= {targets[-1]}
     for each in loop.each:
         values = [inner.value(v) for v in each.values]
@@ -309,16 +321,6 @@ def _head(loop: Loop, live_out: AbstractSet[Value], inner: Scope) -> tuple[tuple
     if len(sources) == 1:
         return tuple(targets), sources[0]
     return tuple(targets), Invocation(Variable("zip"), tuple(sources), (("strict", "True"),))
-
-
-def _loop_variable(steps: Steps, loop: Loop) -> str:
-    """`layer` for LlamaDecoderLayer, or for what stands in `layers`."""
-    used = next((s.block.cls for s in loop.body if isinstance(s, Use) and s.path == steps.first), "")
-    words = re.findall(r"[A-Z][a-z]+", used)
-    if words:
-        return words[-1].lower()
-    name = steps.container.rpartition(".")[2]
-    return name.removesuffix("s") if name.isidentifier() and len(name) > 2 else "part"
 
 
 def _sequence(values: Sequence[Expression], scope: Scope) -> Expression:

@@ -43,7 +43,7 @@ class Scope:
     file: FileScope
     path: str
     names: Names
-    modules: dict[str, str] = field(default_factory=dict)  # loop variables, by the path of the first module
+    modules: dict[str, str] = field(default_factory=dict)  # variables by path; of a loop's, that of the first module
     items: dict[Value, Expression] = field(default_factory=dict)  # what is read from lists and from around a function
     sizes: dict[sympy.Basic, str] = field(default_factory=dict)  # the names of long sizes
     functions: dict[Call, Functions] = field(default_factory=dict)  # of the nodes before which they are defined
@@ -67,7 +67,7 @@ class Scope:
             case Call() if is_higher_order(statement):
                 found = self.functions[statement]
                 return FunctionsCall(statement, found.what, found.names, tuple(map(operand, statement.args[0])))
-            case Call() if self._is_torch_module(statement):
+            case Call() if self.is_torch_module(statement):
                 return Invocation(self.reach(statement.where.module), (operand(input_of(statement)),), runs=statement)
             case Call():
                 return Operation(statement, _by_value(statement, operand), self.sizes)
@@ -81,7 +81,7 @@ class Scope:
                 return Invocation(Attribute(state, "copy_"), (operand(statement.value),))
         raise AssertionError(statement)
 
-    def _is_torch_module(self, call: Call) -> bool:
+    def is_torch_module(self, call: Call) -> bool:
         """Whether a call is written as one of a module of torch's own; not so in the class of that module itself."""
         module = self.file.torch_modules.get(call.where.module)
         return (
@@ -97,10 +97,10 @@ class Scope:
         return Variable(self.names.read_as[value]) if value in self.names.read_as else self.reach(self.file.fqns[value])
 
     def reach(self, path: str) -> Expression:
-        """A module or a stored tensor, by way of a loop variable where one stands for a module around it."""
-        for first, variable in self.modules.items():
-            if f"{path}.".startswith(f"{first}."):
-                return self.file.paths.reach(Variable(variable), first, path)
+        """A module or a stored tensor, by way of the variable that stands for the innermost module around it."""
+        first = max((first for first in self.modules if f"{path}.".startswith(f"{first}.")), key=len, default="")
+        if first:
+            return self.file.paths.reach(Variable(self.modules[first]), first, path)
         return self.file.paths.reach(SELF, self.path, path)
 
     def over(self, steps: Steps) -> Expression:
