@@ -39,8 +39,9 @@ as many as the pixels say; paligemma and git have no cache that serves, and blip
 Prompts with no, one and two images, of other sizes than the example's where these may be any, beside
 `model.generate()` on folders of small models, torch 2.13, on 2026-11-30: equal are aya_vision, cohere2_vision,
 deepseek_vl, gemma3, got_ocr2, internvl, janus, llama4, llava and vipllava, with any number of images of one size;
-and lighton_ocr, mistral3, pixtral (a llava), qwen2_vl, qwen2_5_vl and qwen3_vl with any sizes. Plain calls of
-these, and of paligemma and blip_2, take what the processor makes. Text alone, with a note: llava_next,
+and glm4v, glm46v, glm4v_moe, glm_ocr, lighton_ocr, mistral3, pixtral (a llava), qwen2_vl, qwen2_5_vl and qwen3_vl
+with any sizes. Plain calls of these, and of paligemma and blip_2, take what the processor makes. Text alone, with a
+note: llava_next,
 llava_next_video and llava_onevision (`--fix image_sizes`), ernie4_5_vl_moe (`--fix image_grid_thw`), idefics2,
 idefics3, smolvlm, mllama, lfm2_vl, gemma4 and deepseek_vl_hybrid. The grids of qwen2_5_omni_thinker are fixed at
 those of the example, and texts of qwen3_5 at lengths of as many chunks of its linear attention.
