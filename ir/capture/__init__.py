@@ -8,6 +8,7 @@ From a model to its graph, in the order in which data meets them:
     loops/       loops over a size that may change, recorded as scans
     sizes/       the sizes that may change: their names, what the model asks of them, what must hold of them
     diagnosis    torch.export's error -> the module, the line and what usually helps
+    lazy         tensors that are recorded when traced code reads them
     packed/      several things one after the other in one tensor, of sizes that are values of an input
     stored_weights/  quantized weights, recorded as plain ones and written out in the graph
     source_lines/  module path, source line and variable of a node

@@ -26,16 +26,17 @@ from ir.capture.export.module_state import converted_for_the_call, data_as_itsel
 from ir.capture.export.replaced.distributions import unchecked_distributions
 from ir.capture.export.replaced.padding import padded_as_in_inference
 from ir.capture.export.tracing_questions import tracing_questions
+from ir.capture.lazy import computed
 from ir.capture.packed.any_of_many import read_any
 from ir.capture.packed.each import EachNumber
 from ir.capture.packed.each_tensor import images_as_one, mask_is_known, sizes_among, takes_sizes
 from ir.capture.packed.pieces import pieces_as_one
 from ir.capture.packed.prompts import RunsOfImages, known_counters, prompts_as_operators
-from ir.capture.packed.rows import RowsInPlace, computed_rows
+from ir.capture.packed.rows import RowsInPlace
 from ir.capture.packed.towers import grids_as_operators, known_functions, takes_grids
 from ir.capture.program.gradients import GradMode
 from ir.capture.repeats.layers import LayersOnce
-from ir.capture.sizes.iterated import computed, iterated_as_one
+from ir.capture.sizes.iterated import iterated_as_one
 from ir.capture.unregistered_state.places import changed, newly_held
 from ir.capture.unregistered_state.places import leaves as held_by
 from ir.location import Where
@@ -199,7 +200,7 @@ class Flat(nn.Module):
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
             read_any(results)
-            leaves.extend(computed_rows(computed(result)) for result in results)
+            leaves.extend(map(computed, results))
             leaves[:] = self.seen.without_packed(leaves)
         self.seen.changed += [n for n, v in arguments.items() if _refilled(given[n], v) and not _is_in(v, result)]
         after = held_by(self.m)

@@ -6,14 +6,14 @@ Whatever else reads rows that a mask chose has a size of values, as torch.export
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
 
+from ir.capture.lazy import LazyTensor
 from ir.capture.packed.pieces import is_unknown
 
 _GET, _SET = torch.Tensor.__getitem__, torch.Tensor.__setitem__
@@ -49,7 +49,7 @@ def _mask(tensor: Tensor, index: Any) -> Tensor | None:
     return mask if alone and tensor.shape[: mask.dim()] == mask.shape else None
 
 
-class ChosenRows(Tensor):
+class ChosenRows(LazyTensor):
     """The rows of a tensor where a mask is true, computed when anything but a sum or a store under it reads them."""
 
     whole: Tensor
@@ -70,22 +70,13 @@ class ChosenRows(Tensor):
         """The mask with as many dimensions as the tensor."""
         return self.mask.view(*self.mask.shape, *[1] * (self.whole.dim() - self.mask.dim()))
 
+    def computed(self) -> Tensor:
+        return _GET(self.whole, self.mask)
+
     @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def made_without(cls, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         is_sum = getattr(func, "__name__", "") in ("add", "__add__") and not kwargs and len(args) == 2
-        if is_sum and isinstance(args[0], ChosenRows) and (made := _sum(*args)) is not None:
-            return made
-        return cls.__torch_dispatch__(func, types, args, kwargs)
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tree_map_only(ChosenRows, computed_rows, (args, kwargs or {}))
-        return func(*args, **kwargs)
-
-
-def computed_rows(value: Any) -> Any:
-    """The tensor of chosen rows, whose number is one of values; any other value as it is."""
-    return _GET(value.whole, value.mask) if isinstance(value, ChosenRows) else value
+        return _sum(*args) if is_sum and isinstance(args[0], ChosenRows) else None
 
 
 def _sum(rows: ChosenRows, other: Any) -> ChosenRows | None:

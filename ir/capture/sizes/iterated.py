@@ -7,7 +7,7 @@ fixes their number at that of the example, as torch.export does.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 import torch
-from torch.utils._pytree import tree_map_only
 
+from ir.capture.lazy import LazyTensor
 from ir.capture.paths import is_torch_file
 
 _UNBIND = torch.Tensor.unbind
@@ -110,7 +110,7 @@ class _Unbound(Unbound):
         return self._unbound
 
 
-class LazyPiece(torch.Tensor):
+class LazyPiece(LazyTensor):
     """One of the tensors along a dimension, computed when anything but a join of all of them reads it."""
 
     of: _Unbound
@@ -127,25 +127,16 @@ class LazyPiece(torch.Tensor):
     def __init__(self, of: _Unbound, place: int) -> None:
         super().__init__()
 
+    def computed(self) -> torch.Tensor:
+        return self.of.unbound()[self.place]
+
     @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+    def made_without(cls, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if func in _DESCRIBES:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        if func in _JOINS and (found := _wholes(func is torch.stack, *args, **kwargs)):
-            return torch.cat(*found)
-        return cls.__torch_dispatch__(func, types, args, kwargs)
-
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args, kwargs = tree_map_only(LazyPiece, computed, (args, kwargs or {}))
-        return func(*args, **kwargs)
-
-
-def computed(tensor: Any) -> Any:
-    """The tensor of a piece; any other value as it is."""
-    return tensor.of.unbound()[tensor.place] if isinstance(tensor, LazyPiece) else tensor
+        found = _wholes(func is torch.stack, *args, **kwargs) if func in _JOINS else None
+        return torch.cat(*found) if found else None
 
 
 def _wholes(stacks: bool, tensors: Any, dim: int = 0, **others: Any) -> tuple[list[torch.Tensor], int] | None:
