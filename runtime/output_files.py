@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from tempfile import gettempdir
 
-from runtime.errors import InputError
+from runtime.errors import InputError, ManifestError
+from runtime.manifest import manifest as m
+from runtime.manifest.manifest import Manifest
 
 WRITTEN = ".stagecut-files.json"  # the sha256 of each file that was written into a folder, by its path in it
 
@@ -26,6 +28,23 @@ def require_writable(file: Path) -> None:
         raise InputError(f"cannot write {file}: it is a folder")
     if not os.access(file if file.exists() else folder, os.W_OK):
         raise InputError(f"cannot write {file}: permission denied")
+
+
+def require_apart(file: Path, folder: Path, given: Path) -> None:
+    """Raise InputError for a file that lies in an artifact's `folder`, or that is the `given` one, which is read."""
+    place = file.resolve()
+    if place.parent == folder.resolve() and place.name in (m.FILE, *_listed(folder)):
+        raise InputError(f"{file} is a file of the artifact; name another to write")
+    if place == given.resolve():
+        raise InputError(f"{file} is what the inputs are read from; name another file to write")
+
+
+def _listed(folder: Path) -> Collection[str]:
+    """The files of an artifact by its manifest; none where it cannot be read, as whoever loads it says."""
+    try:
+        return Manifest.read(folder).files.keys()
+    except ManifestError:
+        return ()
 
 
 def replace_file(file: Path, write: Callable[[Path], object]) -> None:

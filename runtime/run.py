@@ -24,7 +24,7 @@ from runtime.call.trees.tree_nodes import describe_value
 from runtime.command_line import is_first, loaded, status_of
 from runtime.errors import InputError
 from runtime.flags import parser
-from runtime.output_files import replace_file, require_writable
+from runtime.output_files import replace_file, require_apart, require_writable
 
 
 def main(argv: Sequence[str] | None = None, prog: str = "python -m runtime.run") -> int:
@@ -39,6 +39,7 @@ def _run(options: argparse.Namespace) -> None:
             return
     for path in filter(None, (options.output, options.trace)):
         require_writable(path)
+        require_apart(path, options.artifact, options.input)
     inputs = _read(options.input)
     with loaded(options) as pipe, pipe.trace(options.trace):
         outputs = pipe.run_named(inputs, microbatches=options.microbatches)

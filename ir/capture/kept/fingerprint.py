@@ -24,8 +24,11 @@ from torch import nn
 
 from ir.capture.holdable import unheld
 from ir.capture.paths import in_library
+from ir.capture.unregistered_state.surroundings import MISSING, names_in_code, outer_variables
 from ir.objects.zeros import is_large_zeros
 
+READS = frozenset({"environ", "getenv", "open", "read_text", "read_bytes"})
+"""Names in the user's code where it reads what no fingerprint has: the environment, and files."""
 MOST_BYTES = 1 << 30  # of weights in memory, whose values are read
 
 _PLAIN = (
@@ -57,9 +60,12 @@ def fingerprint(model: nn.Module, call: Any) -> str | None:
     tensors = {id(t): t for t in (*model.parameters(), *model.buffers()) if not t.is_meta}
     if any(map(unheld, tensors.values())) or sum(t.nbytes for t in tensors.values()) > MOST_BYTES:
         return None
+    if not READS.isdisjoint(names_in_code(model, libraries=False)):
+        return None
     digest = Digest()
     try:
         digest.add(model)
+        digest.add_variables(model)
         digest.values = False
         digest.add(call)
         digest.add_surroundings()
@@ -106,7 +112,7 @@ class Digest:
 
     def add(self, thing: Any) -> None:
         """Add an object.  Raises Untold for one whose content cannot be told from one run to the next."""
-        if isinstance(thing, _PLAIN):
+        if isinstance(thing, _PLAIN) or thing is MISSING:
             self._put(type(thing).__name__, thing)
             return
         if id(thing) in self.met:
@@ -212,6 +218,13 @@ class Digest:
                 self._add_code(constant)
             else:
                 self.add(constant)
+
+    def add_variables(self, model: nn.Module) -> None:
+        """The user's variables around a model's modules that its code reaches, as what a file held at the import."""
+        for variable in outer_variables(model):
+            if not variable.in_library:
+                self._put(variable.name)
+                self.add(variable.get())
 
     def add_surroundings(self) -> None:
         """Torch's settings, the versions of classes' libraries, the user's loaded modules, and the code of capture."""

@@ -51,6 +51,16 @@ class OuterVariable(NamedTuple):
             case owner:
                 return vars(owner).get(self.key, MISSING)
 
+    @property
+    def in_library(self) -> bool:
+        """Whether the module or the class that has the variable is a library's."""
+        match self.owner:
+            case dict() as names:
+                return in_library(names.get("__file__") or "")
+            case type() as cls:
+                return in_library(_file(cls))
+        return False
+
     def put(self, value: Any) -> None:
         """Hold another value, or with `MISSING` none."""
         match self.owner:
@@ -81,11 +91,15 @@ def outer_variables(model: nn.Module) -> list[OuterVariable]:
     return [variable for variable in dict.fromkeys(found) if _may_change(variable.get())]
 
 
-def names_in_code(model: nn.Module) -> set[str]:
-    """The names that the code of a model's modules reads, attributes among them, and that of functions it calls."""
+def names_in_code(model: nn.Module, libraries: bool = True) -> set[str]:
+    """The names that the code of a model's modules reads, attributes among them, and that of functions it calls.
+
+    Without `libraries` the code in these is left out.
+    """
     seen: set[Any] = set()
     _reached(model, seen)
-    return set().union(*(_names(function.__code__) for function in seen if isinstance(function, FunctionType)))
+    codes = (function.__code__ for function in seen if isinstance(function, FunctionType))
+    return set().union(*(_names(code) for code in codes if libraries or not in_library(code.co_filename)))
 
 
 def _reached(model: nn.Module, seen: set[Any]) -> list[OuterVariable]:
@@ -126,11 +140,23 @@ def _of_function(name: str, function: FunctionType, seen: set[Any]) -> Iterator[
             yield from _of_function(key, called, seen)
         else:
             yield OuterVariable(key, cell)
-    names = function.__globals__
-    for key in _sorted_names(function):
-        if (place := (id(names), key)) not in seen:  # most names are read by many functions
+    yield from _of_names(function.__globals__, _sorted_names(function), seen, set())
+
+
+def _of_names(
+    names: dict[str, Any], read: tuple[str, ...], seen: set[Any], modules: set[int]
+) -> Iterator[OuterVariable]:
+    """The variables of a module, in its `names`, that a function reads, and those of the user's modules in it."""
+    for key in read:
+        called = names.get(key, MISSING)
+        if isinstance(called, ModuleType):  # of each function others may be read
+            if id(called) not in modules and not in_library(getattr(called, "__file__", None) or "<built in>"):
+                modules.add(id(called))
+                inside = vars(called)
+                yield from _of_names(inside, tuple(k for k in read if k in inside), seen, modules)
+        elif (place := (id(names), key)) not in seen:  # most names are read by many functions
             seen.add(place)
-            if isinstance(called := names.get(key, MISSING), FunctionType):
+            if isinstance(called, FunctionType):
                 yield from _of_function(key, called, seen)
             elif _may_change(called):
                 yield OuterVariable(key, names, key)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +89,39 @@ def test_functions_that_a_node_runs_are_kept_for_another_process(monkeypatch: py
     graph, kept = capture_once(Branching().eval(), (x,), {}, dynamic_shapes=None, soft=False, fix=())
     assert (print_graph(graph), kept) == (first[0], True)
     assert torch.equal(interpret(graph, (x,), {}).outputs[0], Branching()(x))
+
+
+@pytest.mark.parametrize("code", ["def f(x): return x * SCALE", "import consts\ndef f(x): return x * consts.SCALE"])
+def test_what_a_file_held_at_the_import_counts(code: str, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions of the user's modules, and of modules in them, are the same text in both runs."""
+    read = "from pathlib import Path\nSCALE = float(Path(__file__).with_suffix('.txt').read_text())\n"
+    (empty / "consts.txt").write_text("2")
+    (empty / "consts.py").write_text(read)
+    (empty / "scaling.txt").write_text("2")
+    (empty / "scaling.py").write_text(read + code)
+    (empty / "scaled.py").write_text(
+        "import scaling\nfrom torch import nn\n\nclass Net(nn.Module):\n    def forward(self, x): return scaling.f(x)\n"
+    )
+    monkeypatch.syspath_prepend(empty)
+    for name in ("consts", "scaling", "scaled"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    scaled, scaling = importlib.import_module("scaled"), importlib.import_module("scaling")
+    assert fingerprint(scaled.Net(), ()) == (first := fingerprint(scaled.Net(), ()))
+    holder = getattr(scaling, "consts", scaling)
+    monkeypatch.setattr(holder, "SCALE", 3.0)
+    assert first is not None
+    assert fingerprint(scaled.Net(), ()) != first
+    for name in ("consts", "scaling", "scaled"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+class OfEnvironment(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * float(os.environ.get("SCALE", "2"))
+
+
+def test_what_code_reads_of_the_environment_has_no_digest() -> None:
+    assert fingerprint(OfEnvironment(), ()) is None
 
 
 def more_steps(m: Gated) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from runtime.errors import InputError
 from runtime.measure.__main__ import main as measure
-from runtime.output_files import replace_file, require_writable, write_files
+from runtime.output_files import replace_file, require_apart, require_writable, write_files
+from tests.support.artifacts.by_hand import chain
 from tests.support.patience import PATIENCE
 
 
@@ -23,6 +24,16 @@ def test_files_that_cannot_be_written_are_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(InputError, match=r"cannot write .*: permission denied"):
         require_writable(tmp_path / "y.safetensors")
+
+
+def test_files_of_the_artifact_and_the_inputs_are_not_written_over(tmp_path: Path) -> None:
+    given, weights = tmp_path / "x.safetensors", chain(tmp_path / "out") / "stage_0.safetensors"
+    require_apart(weights.with_name("y.safetensors"), weights.parent, given)
+    for file in (weights, weights.with_name("manifest.json")):
+        with pytest.raises(InputError, match=r"is a file of the artifact; name another to write"):
+            require_apart(file, weights.parent, given)
+    with pytest.raises(InputError, match=r"is what the inputs are read from; name another file to write"):
+        require_apart(tmp_path / "out/../x.safetensors", weights.parent, given)
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
