@@ -30,6 +30,8 @@ class MediaPlaces:
     takes as many places as the product of these, each over its divisor and rounded down, and positions are indices.
 
     Where `each` is not 0, there may be any number of images, of so many places each; `count` is that of the example.
+    `padded` then names an input `[texts, images, …]` that has zeros behind the images of texts with fewer; "": images
+    of texts follow each other.
     """
 
     token: int
@@ -41,6 +43,7 @@ class MediaPlaces:
     indices: int = 0
     each: int = 0
     divisors: tuple[int, ...] = ()
+    padded: str = ""
 
 
 @dataclass(frozen=True)

@@ -46,14 +46,20 @@ class CallSizes:
 
 @dataclass(frozen=True)
 class ValueCount:
-    """The number of elements of an input that must have a value, as placeholders of images among token ids."""
+    """The number of elements of an input that must have a value, as placeholders of images among token ids.
+
+    Where `images` names an input `[texts, images, …]`, there are so many for each of its images that is not all zeros.
+    """
 
     input: str  # its name
     value: int
     count: Dim
+    images: str = ""
 
     def __str__(self) -> str:
-        return f"{self.count} of {self.input} are {self.value}"
+        return f"{self.count} of {self.input} are {self.value}" + (
+            f", for each of {self.images}" if self.images else ""
+        )
 
 
 @dataclass(frozen=True)

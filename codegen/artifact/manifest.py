@@ -120,7 +120,9 @@ def _program(plan: StagePlan, index: int, stages: Sequence[m.ProgramStage], padd
         updates=updated(graph),
         index_ranges=index_ranges(graph),
         counts=tuple(
-            m.CountedValue(c.input, c.value, expr_source(c.count)) for c in graph.counts if isinstance(c, ValueCount)
+            m.CountedValue(c.input, c.value, expr_source(c.count), c.images)
+            for c in graph.counts
+            if isinstance(c, ValueCount)
         ),
         row_products=tuple(
             m.RowProducts(c.input, c.multiples, expr_source(c.count))

@@ -22,16 +22,25 @@ class CountCheck:
     name: str
     value: int
     count: SizeExpression
+    images: str = ""  # the input `[texts, images, …]` for whose images that are not zeros there are so many each
+    of_images: int = 0  # the slot of that
 
     @classmethod
     def of_program(cls, program: ProgramEntry) -> tuple[CountCheck, ...]:
         """Raises ManifestError for an input that the program has not."""
         names = [tensor.name for tensor in program.inputs]
         for found in program.counts:
-            if found.input not in names:
+            if not {found.input, found.images or found.input} <= set(names):
                 raise ManifestError(f"the manifest counts values of `{found.input}`, which is not an input")
         return tuple(
-            cls(names.index(c.input), c.input, c.value, SizeExpression.parse(c.count, program.symbols))
+            cls(
+                names.index(c.input),
+                c.input,
+                c.value,
+                SizeExpression.parse(c.count, program.symbols),
+                c.images,
+                names.index(c.images) if c.images else 0,
+            )
             for c in program.counts
         )
 
@@ -41,9 +50,21 @@ class CountCheck:
         A tensor on an accelerator is waited for, as the model itself does.
         """
         found = int((tensors[self.slot] == self.value).sum())
+        if self.images:
+            real = int(real_images(tensors[self.of_images]).sum())
+            if found != real * (each := self.count(sizes)):
+                times = f"holds the value {self.value} {found} times"
+                said = f"`{self.images}` has {real} that are not all zeros, in {each} places each"
+                raise InputError(f"input `{self.name}` {times}; of its images {said}")
+            return
         if found != self.count(sizes):
             times = f"holds the value {self.value} {found} times"
             raise InputError(f"input `{self.name}` {times}; the other inputs ask for {_wanted(self.count, sizes)}")
+
+
+def real_images(images: torch.Tensor) -> torch.Tensor:
+    """`bool[texts, images]`: whether images `[texts, images, …]` are no padding, as they are not all zeros."""
+    return (images != 0).flatten(2).any(-1)
 
 
 @dataclass(frozen=True)

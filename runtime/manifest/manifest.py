@@ -205,6 +205,7 @@ class CountedValue:
     input: str  # its name
     value: int
     count: str  # a Python expression over the symbols: "16*images"
+    images: str = ""  # an input `[texts, images, …]`, for each of whose images that is not all zeros there are so many
 
 
 @dataclass(frozen=True)
@@ -278,6 +279,9 @@ class MediaPlaces:
     indices: int = 0  # rows of positions that are indices, before those of frames, rows and columns
     each: int = 0  # places of an image, of which there may be any number; 0: as many as `count` says, or the grids
     divisors: tuple[int, ...] = ()  # of rows and columns of pixels, which `grids` says then: the product is of places
+    padded: str = (
+        ""  # the input `[texts, images, …]` of images, where zeros are none; "": there is a row for each image
+    )
 
 
 @dataclass(frozen=True)

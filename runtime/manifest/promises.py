@@ -22,11 +22,14 @@ def promise_of(manifest: Manifest, program: ProgramEntry) -> str:
     for later in ("counts", "row_products", "described"):
         if not own[later]:
             del own[later]  # as in artifacts of versions that did not know them
+    for count in own.get("counts", ()):
+        if not count["images"]:
+            del count["images"]
     shared: list[Any] = [dataclasses.asdict(x) for x in (manifest.generation, *manifest.operators)]
     for places in shared[0]["media"].values():
         if not places["grids"]:
             del places["grids"], places["merge"], places["indices"]
-        for later in ("each", "divisors"):
+        for later in ("each", "divisors", "padded"):
             if not places[later]:
                 del places[later]
     return digest_of([own, shared, [p.name for p in manifest.programs], manifest.settings, list(manifest.helpers)])

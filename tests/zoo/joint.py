@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -323,11 +322,7 @@ JOINT: dict[str, Entry] = {
         "qwen3_vl_text",
     ),
     "siglip_both": _pair_of_towers("siglip", {**WORDS, "projection_size": 64}, EYE),
-    "smolvlm": replace(
-        _picking("smolvlm"),
-        known="its code leaves out images that are all zeros, so that the size of what it makes of them depends on "
-        "their values. It would take the number of images that are kept as a size of its own",
-    ),
+    "smolvlm": _picking("smolvlm"),
     "trocr": Entry(
         lambda: t.VisionEncoderDecoderModel(
             encoder=t.AutoModel.from_config(

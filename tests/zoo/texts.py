@@ -33,16 +33,16 @@ modernbert-decoder and youtu; roberta is refused, as `generate` gives its texts 
 Of those with an encoder, fsmt, led, nllb_moe, prophetnet and switch_transformers are refused, as their code gives
 other logits with a cache in pages, or fails; mvp cannot be exported; longt5_global takes sources of few lengths.
 
-Of those with an image, idefics3 and smolvlm continue texts alone, with a note: their code leaves out images of zeros,
-as many as the pixels say; paligemma and git have no cache that serves, and blip_2 needs an image in each step.
+Of those with an image, idefics3 and smolvlm are tried as folders, below; paligemma and git have no cache that serves,
+and blip_2 needs an image in each step.
 
 Prompts with no, one and two images, of other sizes than the example's where these may be any, beside
 `model.generate()` on folders of small models, torch 2.13, on 2026-11-30: equal are aya_vision, cohere2_vision,
-deepseek_vl, gemma3, got_ocr2, internvl, janus, llama4, llava and vipllava, with any number of images of one size;
-and glm4v, glm46v, glm4v_moe, glm_ocr, lighton_ocr, mistral3, pixtral (a llava), qwen2_vl, qwen2_5_vl and qwen3_vl
-with any sizes. Plain calls of these, and of paligemma and blip_2, take what the processor makes. Text alone, with a
-note: llava_next,
-llava_next_video and llava_onevision (`--fix image_sizes`), ernie4_5_vl_moe (`--fix image_grid_thw`), idefics2,
-idefics3, smolvlm, mllama, lfm2_vl, gemma4 and deepseek_vl_hybrid. The grids of qwen2_5_omni_thinker are fixed at
-those of the example, and texts of qwen3_5 at lengths of as many chunks of its linear attention.
+deepseek_vl, gemma3, got_ocr2, idefics3, internvl, janus, llama4, llava, smolvlm and vipllava, with any number of
+images of one size; and glm4v, glm46v, glm4v_moe, glm_ocr, idefics2, lighton_ocr, mistral3, pixtral (a llava),
+qwen2_vl, qwen2_5_vl and qwen3_vl with any sizes. Plain calls of these, and of paligemma and blip_2, take what the
+processor makes. Text alone, with a note: llava_next, llava_next_video and llava_onevision (`--fix image_sizes`),
+ernie4_5_vl_moe (`--fix image_grid_thw`), mllama, lfm2_vl, gemma4 and deepseek_vl_hybrid. The grids of
+qwen2_5_omni_thinker are fixed at those of the example, and texts of qwen3_5 at lengths of as many chunks of its
+linear attention.
 """

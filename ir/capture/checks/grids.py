@@ -14,7 +14,7 @@ from ir.capture.export.example import Example
 from ir.capture.export.meta_weights import in_memory
 from ir.capture.unregistered_state.restoring import as_they_were
 from ir.graph import Graph
-from ir.sizes import DescribedValues, RowProductSum
+from ir.sizes import DescribedValues, RowProductSum, ValueCount
 
 
 def same_on_other_grids(graph: Graph, example: Example) -> bool:
@@ -32,6 +32,9 @@ def same_on_other_grids(graph: Graph, example: Example) -> bool:
             others = chain(_turned_alone(example, places), runs)
         else:
             others = _other_sizes(graph, example, described)
+    for count in graph.counts:
+        if isinstance(count, ValueCount) and count.images:
+            others = chain(others, _with_padding(graph, example, count))
     with in_memory(example.model) as runs:
         return not runs or all(_same(graph, example, other) for other in others)
 
@@ -98,6 +101,18 @@ def _other_sizes(graph: Graph, example: Example, said: DescribedValues) -> Itera
         for value, t in zip(graph.inputs, example.tensors, strict=True)
     ]
     yield [halved if i == place else t for i, t in enumerate(tensors)]
+
+
+def _with_padding(graph: Graph, example: Example, said: ValueCount) -> Iterator[list[Tensor]]:
+    """The inputs with zeros for the first image, and for the last one, and with other values in their places."""
+    place, of = ({value.name: i for i, value in enumerate(graph.inputs)}[name] for name in (said.input, said.images))
+    real = (example.tensors[of] != 0).flatten(2).any(-1).nonzero()
+    among, each = (example.tensors[place] == said.value).nonzero(), int(said.count)
+    for chosen in {0, len(real) - 1} if len(among) == each * len(real) else ():
+        tensors = [t.clone() for t in example.tensors]
+        tensors[of][tuple(real[chosen])] = 0
+        tensors[place][tuple(among[chosen * each : (chosen + 1) * each].T)] = 1 if said.value == 0 else said.value - 1
+        yield tensors
 
 
 def _turned(grid: Tensor, _: Sequence[int]) -> Tensor:

@@ -30,6 +30,7 @@ from ir.capture.lazy import computed
 from ir.capture.packed.any_of_many import read_any
 from ir.capture.packed.each import EachNumber
 from ir.capture.packed.each_tensor import images_as_one, mask_is_known, sizes_among, takes_sizes
+from ir.capture.packed.padding import leave_out_padding, padding_behind
 from ir.capture.packed.pieces import pieces_as_one
 from ir.capture.packed.prompts import RunsOfImages, known_counters, prompts_as_operators
 from ir.capture.packed.rows import RowsInPlace
@@ -66,6 +67,9 @@ class Seen:
     limits: dict[tuple[str, int], tuple[int, Dim | None]] = field(default_factory=dict)  # divisor, most of the rest
     sized: list[SizedRows] = field(default_factory=list)  # rows of images that their sizes describe
     runs: list[RunsOfImages] = field(default_factory=list)  # of places of images that grids describe
+    padded: list[Dim | None] = field(default_factory=list)  # numbers of images with padding among them
+    of_padded: list[torch.Tensor] = field(default_factory=list)  # what is made of them
+    real: list[RealImages] = field(default_factory=list)
 
     def ask(self, tensor: torch.Tensor | None, untold: bool) -> None:
         self.asked = True
@@ -99,12 +103,30 @@ class Seen:
         [(column, divisor)] = count.by.items()
         self.limits[name, column] = divisor, self._in_names(size)
 
+    def padding(self, total: Any) -> None:
+        """Note images, so many in all, some of which are padding."""
+        self.padded.append(self._in_names(total))
+
+    def features(self, made: Sequence[torch.Tensor]) -> None:
+        """Note the tensors that are made of images with padding among them."""
+        self.of_padded += made
+
+    def real_rows(self, images: str, ids: str, value: int, rows: Any, total: Any) -> None:
+        """Note that of `rows` of all images those of real ones are read, as many as the input `ids` has a value."""
+        count, of = self._in_names(rows), self._in_names(total)
+        if count is None or of is None or not (each := sympy.simplify(sympy.sympify(count) / of)).is_Integer:
+            return
+        self.padded.append(count)
+        self.real.append(RealImages(images, ids, value, int(each)))
+
     def without_packed(self, results: Sequence[Any]) -> list[Any]:
         """The results with None for those that have as many rows as sizes of images say, behind which others lie."""
-        totals = [rows.total for rows in self.sized if rows.total is not None]
+        alone = [size for size in self.padded if not isinstance(size, (int, sympy.Symbol))]  # not that of texts, too
+        totals = [total for total in (*(rows.total for rows in self.sized), *alone) if total is not None]
         packed = [i for i, result in enumerate(results) if self._has_rows(result, totals)]
         if packed:
-            said = f"the values of `{self.sized[0].sizes}` say how many, as of image_hidden_states"
+            deciding = self.sized[0].sizes if self.sized else self.real[0].images if self.real else "pixels"
+            said = f"the values of `{deciding}` say how many, as of image_hidden_states"
             self.notes.append(f"results with a row for each place of an image are left out: {said}")
         self.left_out = tuple(packed)
         return [None if i in packed else result for i, result in enumerate(results)]
@@ -112,6 +134,8 @@ class Seen:
     def _has_rows(self, result: Any, totals: Sequence[Dim]) -> bool:
         if not isinstance(result, torch.Tensor) or not result.dim():
             return False
+        if any(result is made for made in self.of_padded):
+            return True
         size = self._in_names(result.shape[0])
         return size in totals and (not isinstance(size, int) or result.dim() == 2)  # numbers may be equal by chance
 
@@ -151,6 +175,16 @@ class SizedRows:
     total: Dim | None  # of all rows, at most
 
 
+@dataclass(frozen=True)
+class RealImages:
+    """Images of an input that are no padding, as they are not all zeros: `each` has places in another input."""
+
+    images: str  # the input `[texts, images, …]`
+    ids: str
+    value: int  # in the places
+    each: int
+
+
 _RETURNED = (torch.Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)  # results that a program makes
 
 
@@ -166,6 +200,7 @@ class Flat(nn.Module):
         mask_is_known()
         known_functions()  # which are tried before tensors are traced
         self._counters = known_counters(self.m) if example.packs else []
+        self._padded = leave_out_padding(self.m) if example.packs else []
 
     def forward(self, tensors: list[torch.Tensor]) -> list[Any]:
         self._once.begin()
@@ -197,6 +232,9 @@ class Flat(nn.Module):
                 contexts.enter_context(prompts_as_operators(self._counters, by_id, self.seen.runs.append))
                 contexts.enter_context(pieces_as_one(self.seen.least_length))
                 contexts.enter_context(RowsInPlace(self.seen.note_chosen))
+            elif self._padded:
+                by_id = {id(t): name for name, t in zip(names(self._example.arguments), tensors, strict=True)}
+                contexts.enter_context(padding_behind(self._padded, by_id, self.seen))
             result = call(self.m, self._example.parameters, arguments)
             results, spec = flatten(result)
             read_any(results)

@@ -204,8 +204,13 @@ def _with_conditions(recording: Recording, example: Example, seen: Seen) -> Reco
     sized = {count: _described(count, seen, read, named) for count in counts} if seen.sized else {}
     if seen.sized and not any(sized.values()):
         raise NotExported("rows of images are as many as their sizes say, and nothing says where", by_values=True)
+    if seen.padded and len(set(seen.real)) != 1:
+        raise NotExported(
+            "images are padding where they are zeros, and nothing says where the others go", by_values=True
+        )
+    real = (ValueCount(named[r.ids], r.value, r.each, named[r.images]) for r in dict.fromkeys(seen.real))
     kept = tuple((isinstance(count, ValueCount) and sized.get(count)) or count for count in graph.counts)
-    return replace(recording, graph=replace(graph, counts=(*kept, *found, *dict.fromkeys(runs))))
+    return replace(recording, graph=replace(graph, counts=(*kept, *found, *dict.fromkeys(runs), *real)))
 
 
 def _described(

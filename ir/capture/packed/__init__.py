@@ -7,5 +7,6 @@ pieces  tensors split by lengths that are made of grids, recorded as one
 prompts  positions of texts among images, which transformers counts in Python
 each    tensors of each image, as maps of places, where sizes in pixels are values
 each_tensor  code that takes images apart by such sizes, run once for all
+padding images that are padding, recorded behind the others
 rows    rows chosen by a mask that are put back under it, recorded in their places
 """

@@ -31,17 +31,34 @@ class RowsInPlace(TorchFunctionMode):
         self._seen = seen
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _GET and args[0].is_floating_point() and (mask := _mask(*args)) is not None:
+        if func is _GET and args[0].is_floating_point() and (mask := mask_in(*args)) is not None:
             return ChosenRows(args[0], mask, self._seen)
-        if func is _SET and isinstance(args[2], ChosenRows):
-            tensor, index, rows = args
-            if rows.mask is _mask(tensor, index) and rows.whole.shape == tensor.shape:
-                return tensor.copy_(torch.where(rows.spread_mask, rows.whole, tensor))
+        if func is _SET and isinstance(args[2], ChosenRows) and put_in_place(*args):
+            return None
         return func(*args, **(kwargs or {}))
 
 
-def _mask(tensor: Tensor, index: Any) -> Tensor | None:
-    """The mask in an index that is nothing else."""
+def put_in_place(tensor: Tensor, index: Any, rows: ChosenRows) -> bool:
+    """Store rows under the mask that chose them; False, and nothing is stored, where it is another one."""
+    mask = mask_in(tensor, index)
+    if mask is None or not _is_same(mask, rows.mask) or rows.whole.shape != tensor.shape:
+        return False
+    tensor.copy_(torch.where(rows.spread_mask, rows.whole, tensor))
+    return True
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two masks are one tensor, or views of it."""
+    if one is other:
+        return True
+    alike = one.shape == other.shape and one.stride() == other.stride()
+    return (
+        alike and one._base is not None and one._base is other._base and one.storage_offset() == other.storage_offset()
+    )
+
+
+def mask_in(tensor: Tensor, index: Any) -> Tensor | None:
+    """The mask without values in an index that is nothing else."""
     mask, *others = index if isinstance(index, tuple) and index else (index,)
     if not isinstance(mask, Tensor) or mask.dtype is not torch.bool or not mask.dim() or not is_unknown(mask):
         return None

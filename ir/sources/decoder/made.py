@@ -117,6 +117,10 @@ def _media_call(media: Media, terms: Decoding) -> Variant:
     if media.divisors:
         images: dict[int, Any] = {0: "images", 2: "height", 3: "width"}
         shapes["media"] |= {name: {d: images[d] for d in images if d < beside[name].dim()} for name in media.packed}
+    elif media.padded:
+        for name in media.packed:
+            sides = range(beside[name].dim() - 2, beside[name].dim()) if media.any_sides else ()
+            shapes["media"][name] = {1: "images", **dict.fromkeys(sides, Dim.AUTO)}
     elif media.packed:
         shapes["media"] |= {name: {0: Dim.AUTO} for name in media.packed}
     fix = tuple(f"media.{name}" for name in media.numbers)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import pad
 
+from ir.capture.packed.padding import MASK, PIXELS, leave_out_padding
 from ir.capture.packed.towers import takes_grids
 from ir.decoding import MediaPlaces
 from ir.errors import SourceError
@@ -28,9 +29,10 @@ from ir.sources.decoder.places import (
 from ir.sources.examples.described_images import pixels_of_place
 from ir.sources.examples.example_inputs import ALONE, make_example, most_positions
 from ir.sources.examples.image_tokens import image_token_id, places_of_any_number
+from ir.sources.examples.padded_images import any_sides
 from ir.sources.source import Source
 
-PIXELS, SIZES = "pixel_values", "image_sizes"
+_SIZES = "image_sizes"
 TEXT = ("input_ids", "attention_mask", "position_ids")  # inputs of a text alone
 _FEW = 64  # numbers of an input that are taken for a description, such as a grid, and not for data
 
@@ -47,6 +49,8 @@ class Media:
     merge: int = 0  # rows and columns of patches of a place, where grids of images may be any; 0: no input is such
     each: int = 0  # places of an image, of which there may be any number; 0: as many as here
     divisors: tuple[int, ...] = ()  # rows and columns of pixels of a place, where sizes of images may be any
+    padded: bool = False  # whether images are in rows of texts, as those that are zeros are none
+    any_sides: bool = False  # whether rows and columns of pixels may be any, of images that take so many places each
 
     @property
     def places(self) -> MediaPlaces | None:
@@ -54,9 +58,10 @@ class Media:
         if self.place is None:
             return None
         if self.divisors:
-            return MediaPlaces(self.place, int((self.ids == self.place).sum()), grids=SIZES, divisors=self.divisors)
+            return MediaPlaces(self.place, int((self.ids == self.place).sum()), grids=_SIZES, divisors=self.divisors)
         if self.each:
-            return MediaPlaces(self.place, int((self.ids == self.place).sum()), each=self.each)
+            padded = PIXELS if self.padded else ""
+            return MediaPlaces(self.place, int((self.ids == self.place).sum()), each=self.each, padded=padded)
         if self.merge and self.positions is not None:
             indices = self.positions.shape[0] - 3
             return MediaPlaces(self.place, int((self.ids == self.place).sum()), (), (), GRIDS, self.merge, indices)
@@ -71,7 +76,7 @@ class Media:
     def numbers(self) -> tuple[str, ...]:
         """The inputs that are a few whole numbers, such as the grid of an image: their values are fixed."""
         few = (n for n, t in self.inputs.items() if not t.is_floating_point() and t.numel() <= _FEW)
-        any_size = {GRIDS} if self.merge else {SIZES} if self.divisors else set[str]()
+        any_size = {GRIDS} if self.merge else {_SIZES} if self.divisors else {MASK} if self.padded else set[str]()
         return tuple(n for n in few if not self.is_of_tokens(n) and n not in any_size)
 
     @property
@@ -106,8 +111,8 @@ def media_of(source: Source) -> tuple[tuple[Media, ...], str]:
                 given = dict(example.inputs)
                 alone = next((n.removeprefix(ALONE) for n in example.notes if n.startswith(ALONE)), "")
             media = _of_call(source.model, given, "media" if not source.variants else f"media_{call.name}")
-            if media is not None and not source.variants and not {GRIDS, SIZES} & set(source.fix):
-                for made_any in (_of_any_grids, _of_any_sizes, _of_any_number):
+            if media is not None and not source.variants and not {GRIDS, _SIZES} & set(source.fix):
+                for made_any in (_of_any_grids, _of_any_sizes, _of_padded, _of_any_number):
                     media = made_any(source.model, media)
         except SourceError as e:
             return (), str(e)
@@ -156,10 +161,21 @@ def _of_any_sizes(model: Any, media: Media) -> Media:
     """The media with sizes of images that may be any, where a tower is told these, and nothing but pixels beside."""
     beside = {name for name in media.inputs if not media.is_of_tokens(name)}
     unit = pixels_of_place(model, model.config)
-    if media.place is None or media.positions is not None or beside != {PIXELS, SIZES} or not unit:
+    if media.place is None or media.positions is not None or beside != {PIXELS, _SIZES} or not unit:
         return media
-    places = int((media.inputs[SIZES] // unit).prod(1).sum())
+    places = int((media.inputs[_SIZES] // unit).prod(1).sum())
     return replace(media, divisors=(unit, unit)) if places == int((media.ids == media.place).sum()) else media
+
+
+def _of_padded(model: Any, media: Media) -> Media:
+    """The media with any number of images, where the model leaves out those that are zeros."""
+    beside = {name for name in media.inputs if not media.is_of_tokens(name)}
+    if media.place is None or media.positions is not None or beside != {PIXELS, MASK} or not leave_out_padding(model):
+        return media
+    count, images = int((media.ids == media.place).sum()), int((media.inputs[PIXELS] != 0).flatten(2).any(-1).sum())
+    if not images or count % images:
+        return media
+    return replace(media, each=count // images, padded=True, any_sides=any_sides(model, media.inputs[PIXELS]))
 
 
 def _of_any_number(model: Any, media: Media) -> Media:

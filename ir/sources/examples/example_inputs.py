@@ -25,6 +25,7 @@ from ir.sources.examples.described_images import (
     images_of_any_size,
 )
 from ir.sources.examples.image_tokens import image_token_id, tokens_per_image
+from ir.sources.examples.padded_images import PaddedImages, padded_images
 
 BATCH, SEQ, TARGET, SAMPLES, FRAMES = 4, 128, 64, 16000, 200
 UNBOUNDED = 2**31
@@ -130,8 +131,28 @@ class _Maker:
             yield from self.text_with_any(image, images_of_any_grid(self.model, self.config, image), _OF_PATCHES)
         elif takes_sizes(self.model):
             yield from self.text_with_any(image, images_of_any_size(self.model, self.config, image), _OF_PIXELS)
+        elif (padded := padded_images(self.model, self.config, self.texts)) is not None:
+            yield from self.text_with_padded(image, padded)
         else:
             yield from self.text_with_image(image)
+
+    def text_with_padded(self, token: int, images: PaddedImages) -> Iterator[ExampleInputs]:
+        """Texts of one length around images of which some texts have fewer."""
+        taken = images.each * max(images.counts)
+        words = min(SEQ, self.longest - taken)
+        if words < 1:
+            yield self.ids("batch")
+            yield ExampleInputs(notes=(f"{ALONE}its images take more than the {self.longest} places of the model",))
+            return
+        ids = self.tokens("input_ids", taken + words, {}).inputs["input_ids"][: self.texts]
+        ids[ids == token] = token - 1 if token else 1
+        for row, count in zip(ids, images.counts, strict=True):
+            row[1 : 1 + images.each * count] = token
+        dims = {**({0: "batch"} if self.texts > 1 else {}), 1: self.length("seq")}
+        yield ExampleInputs({"input_ids": ids}, {"input_ids": dims})
+        for made in self.beside_image(ids, token, words):
+            yield replace(made, dynamic=dict.fromkeys(made.inputs, dims))
+        yield ExampleInputs(dict(images.inputs), {name: dict(of) for name, of in images.dims.items()})
 
     def text_with_any(self, token: int, images: DescribedImages | None, alone: str) -> Iterator[ExampleInputs]:
         """Texts around images of any sizes; texts alone, and a note, where there are none."""

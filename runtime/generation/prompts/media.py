@@ -12,7 +12,13 @@ from runtime.call.input_type import InputType
 from runtime.call.inputs import Inputs
 from runtime.call.trees.tree_nodes import fixed_values
 from runtime.errors import InputError
-from runtime.generation.prompts.media_images import grid_positions, parts_by_images, parts_by_number, parts_by_sizes
+from runtime.generation.prompts.media_images import (
+    grid_positions,
+    parts_by_images,
+    parts_by_number,
+    parts_by_padding,
+    parts_by_sizes,
+)
 from runtime.manifest.manifest import Manifest, MediaPlaces, ProgramEntry
 
 _PREFIX = "media_"  # of the names of inputs in the manifest
@@ -43,7 +49,8 @@ class MediaProgram:
         positions = types.pop(_POSITIONS, None)
         known = dict(pair for name, node in Inputs.parse(entry).arguments.items() for pair in fixed_values(node, name))
         fixed = {n.removeprefix(_FIXED_PREFIX): v.tensor for n, v in known.items() if n.startswith(_FIXED_PREFIX)}
-        if places is not None and all(isinstance(kind.dims[0], int) for kind in types.values()):
+        images = 1 if places is not None and places.padded else 0  # the dimension of these
+        if places is not None and all(isinstance(kind.dims[images], int) for kind in types.values()):
             places = replace(places, each=0)  # the number of images could not be any
         return cls({n.removeprefix(_PREFIX): kind for n, kind in types.items()}, places, fixed, positions)
 
@@ -65,9 +72,12 @@ class MediaProgram:
         rows = len(prompts)
         if self.places is None or not (self.places.grids or self.places.each):
             return [self.part(given, row, rows, mask) for row in range(rows)]
-        counted = {n for n, t in self.types.items() if not isinstance(t.dims[0], int)} - {self.places.grids}
+        images = 1 if self.places.padded else 0  # the dimension of these
+        counted = {n for n, t in self.types.items() if not isinstance(t.dims[images], int)} - {self.places.grids}
+        counted -= self._of_tokens
         by_size = parts_by_sizes if self.places.divisors else parts_by_images
-        parts = by_size if self.places.grids else parts_by_number
+        by_number = parts_by_padding if self.places.padded else parts_by_number
+        parts = by_size if self.places.grids else by_number
         own = parts(self.places, given, sorted(counted), prompts)
         others = {name: t for name, t in given.items() if name not in counted and name != self.places.grids}
         return [{**self.part(others, row, rows, mask), **part} if part else None for row, part in enumerate(own)]

@@ -9,6 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from runtime.call.counts import real_images
 from runtime.errors import InputError
 from runtime.manifest.manifest import MediaPlaces
 
@@ -106,6 +107,26 @@ def _places_of(places: MediaPlaces, size: Sequence[int]) -> int:
     if len(size) != len(places.divisors) or any(n < of for n, of in zip(size, places.divisors, strict=True)):
         raise InputError(f"`{places.grids}` holds {list(size)}; expected {list(places.divisors)} or more")
     return prod(n // of for n, of in zip(size, places.divisors, strict=True))
+
+
+def parts_by_padding(
+    places: MediaPlaces, given: Mapping[str, Tensor], images: Sequence[str], prompts: Sequence[Sequence[int]]
+) -> Iterator[dict[str, Tensor]]:
+    """Of each prompt its images in the inputs `images` `[texts, images, …]`, but for those that are all zeros.
+
+    Nothing of one without images.  Raises InputError for other images than there are places of.
+    """
+    for name in images:
+        wanted, shape = given[places.padded].shape[:2], given[name].shape[:2]
+        if shape != wanted or len(prompts) != shape[0]:
+            raise InputError(f"`{name}` is of {list(shape)} texts and images; expected {[len(prompts), wanted[1]]}")
+    for row, (ids, real) in enumerate(zip(prompts, real_images(given[places.padded]), strict=True)):
+        count, taken = ids.count(places.token), int(real.sum()) * places.each
+        if count != taken:
+            raise InputError(
+                f"a prompt has {count} tokens {places.token}, and its images that are not zeros take {taken}"
+            )
+        yield {name: given[name][row : row + 1, real] for name in images} if count else {}
 
 
 def parts_by_number(

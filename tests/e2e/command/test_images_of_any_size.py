@@ -186,3 +186,49 @@ def test_images_of_any_sizes_in_pixels_stand_before_texts_that_are_continued(she
         wanted: Any = model.generate(**{**call, "max_new_tokens": 6, "do_sample": False})
         ids = call.pop("input_ids")
         assert torch.equal(pipe.generate(ids, **{**call, "max_new_tokens": 6}), wanted)
+
+
+def idefics(shell: Shell) -> Any:
+    """An Idefics 2, which leaves out images of zeros, and makes four places of one of any sizes, and its folder."""
+    body: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    body["num_attention_heads"] = 2
+    eye = {**body, "image_size": 16, "patch_size": 4}
+    words = {"model_type": "mistral", **body, "num_key_value_heads": 1, "vocab_size": 32, "pad_token_id": 0}
+    shape: dict[str, Any] = {"resampler_n_latents": 4, "resampler_depth": 1, "resampler_n_heads": 2}
+    shape |= {"resampler_head_dim": 16, "num_key_value_heads": 1}
+    config = t.Idefics2Config(vision_config=eye, text_config=words, perceiver_config=shape, image_token_id=IMAGE)
+    model = t.Idefics2ForConditionalGeneration(config).eval()
+    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
+    model.save_pretrained(shell.folder / "idefics")
+    return model
+
+
+def texts_with_padding(*texts: list[list[int]]) -> dict[str, Any]:
+    """Texts around images of so many rows and columns of pixels; an image of none is padding."""
+    sides = torch.tensor([image for images in texts for image in images]).amax(0).tolist()
+    pixels = torch.zeros(len(texts), max(map(len, texts)), 3, *sides)
+    mask, rows = torch.zeros_like(pixels[:, :, 0]).long(), list[list[int]]()
+    for text, images in enumerate(texts):
+        for i, (height, width) in enumerate(images):
+            pixels[text, i, :, :height, :width] = torch.randn(3, height, width)
+            mask[text, i, :height, :width] = 1
+        places = chain.from_iterable([*[IMAGE] * 4, 11] for image in images if all(image))
+        rows.append([9, 10, *places, *torch.randint(8, 32, (5,)).tolist()])
+    ids = torch.tensor([[0] * (max(map(len, rows)) - len(row)) + row for row in rows])
+    call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels}
+    return {**call, "pixel_attention_mask": mask}
+
+
+def test_images_with_padding_stand_before_texts_that_are_continued(shell: Shell) -> None:
+    model = idefics(shell)
+    ended = shell.run("idefics -o out --stages 2 --generate --draw stages --time-limit 1 --size-limit 0")
+    assert ended.status == 0, ended.err
+    with Pipeline.load(shell.folder / "out", devices=["cpu"]) as pipe:
+        for texts in ([[[16, 24]]], [[[0, 0], [8, 16]], [], [[12, 20], [16, 8], [4, 16]]]):
+            call = texts_with_padding(*texts)
+            wanted: Any = model.generate(**{**call, "max_new_tokens": 6, "do_sample": False})
+            ids = call.pop("input_ids")
+            assert torch.equal(pipe.generate(ids, **{**call, "max_new_tokens": 6}), wanted)
+        call["pixel_values"][2, 0] = 0
+        with pytest.raises(InputError, match="a prompt has 12 tokens 3, and its images that are not zeros take 8"):
+            pipe.generate(ids, **call, max_new_tokens=6)

@@ -94,6 +94,31 @@ def pixels(kind: str, **of: Any) -> Kind:
     return make
 
 
+def padded(kind: str, **of: Any) -> Kind:
+    """A folder called with three texts of other lengths than the example's, of no, one and two images of 4 tokens.
+
+    `of` are settings of the model, for which images of zeros are none; the first image of a text may be one.
+    """
+
+    def make(folder: Path) -> Tried:
+        torch.manual_seed(0)
+        model = hf.AutoModelForImageTextToText.from_config(
+            hf.AutoConfig.for_model(kind, image_token_id=90, pad_token_id=0, **of)
+        ).eval()
+        model.save_pretrained(folder / "m")
+        texts = [[5, 6, 7, 8], [5, *[90] * 4, 6, 7, 8, 9], [5, *[90] * 4, 6, *[90] * 4, 7]]
+        ids = torch.tensor([[0] * (max(map(len, texts)) - len(text)) + text for text in texts])
+        images = torch.randn(3, 2, 3, 16, 16)
+        images[0], images[1, 0] = 0, 0
+        call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": images}
+        call["pixel_attention_mask"] = (images != 0).any(2).long()
+        with torch.no_grad():
+            wanted = model(**call).logits[ids > 0]
+        return Tried(str(folder / "m"), call, wanted, run=lambda pipe, call: pipe(**call).logits[ids > 0])
+
+    return make
+
+
 def sized(
     kind: str,
     fix: str,
@@ -147,6 +172,7 @@ WHOLE: Given = {**TILED, "pixel_values": torch.linspace(-1, 1, 2 * 3 * 32 * 32).
 TILES = [[16, 32], [32, 16], [32, 32]]
 ROPE = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
 SEEING = {"depth": 2, "hidden_size": 32, "num_heads": 2, "patch_size": 4}
+ONE_KEY = {"num_key_value_heads": 1}
 LOOKING = {**SEEING, "intermediate_size": 32, "out_hidden_size": 32, "image_size": 16}
 EXPERTS = {"moe_intermediate_size": 16, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1}
 SPEAKING = {**LLAMA, "num_key_value_heads": 2, "head_dim": 8, "rope_parameters": ROPE}
@@ -252,6 +278,24 @@ PICTURES: dict[str, Kind] = {
             "model_type": "glm4v_moe_text",
             "rope_parameters": {**ROPE, "partial_rotary_factor": 1.0},
         },
+    ),
+    "Idefics 2, three texts with three images": padded(
+        "idefics2",
+        vision_config={**SMALL, "image_size": 16, "patch_size": 4},
+        text_config={**LLAMA, "model_type": "mistral", "num_key_value_heads": 2, "pad_token_id": 0},
+        perceiver_config={"resampler_n_latents": 4, "resampler_n_heads": 2, "resampler_head_dim": 16, **ONE_KEY},
+    ),
+    "Idefics 3, three texts with three images": padded(
+        "idefics3",
+        vision_config={**SMALL, "image_size": 16, "patch_size": 4},
+        text_config=LLAMA,
+        scale_factor=2,
+    ),
+    "SmolVLM, three texts with three images": padded(
+        "smolvlm",
+        vision_config={**SMALL, "image_size": 16, "patch_size": 4},
+        text_config=LLAMA,
+        scale_factor=2,
     ),
     "InternVL, three texts with three images": pictures(
         "internvl",

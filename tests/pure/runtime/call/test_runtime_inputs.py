@@ -97,6 +97,22 @@ def test_values_are_counted() -> None:
         make(*TWO, counts=(CountedValue("labels", 7, "3"),))
 
 
+def test_values_are_counted_for_each_image_that_is_no_padding() -> None:
+    symbols = {"batch": Symbol(1, None, 2), "seq": Symbol(2, 16, 8), "images": Symbol(1, None, 2)}
+    pixels = tensor("pixels", "batch", "images", 3, 2)
+    arguments = ("input_ids", {"slot": 0}), ("pixels", {"slot": 1})
+    said = CountedValue("input_ids", 7, "2", "pixels")
+    inputs = make(*arguments, inputs=(IDS, pixels), symbols=symbols, counts=(said,))
+    x, given = ids(), torch.zeros(2, 2, 3, 2)
+    given[0, 1, 2, 1], given[1] = -1.0, 1.0
+    x[:, 4:7] = 7
+    assert inputs.bind((x, given), {}).tensors[1] is given
+    given[1, 0] = 0
+    asked = r"holds the value 7 6 times; of its images `pixels` has 2 that are not all zeros, in 2 places each"
+    with pytest.raises(InputError, match=asked):
+        inputs.bind((x, given), {})
+
+
 def test_products_of_rows_are_added_up() -> None:
     grids, patches = tensor("grid", "images", 3, dtype="int64"), tensor("patches", "patches", 4)
     symbols = {"images": Symbol(1, None, 2), "patches": Symbol(1, None, 8)}

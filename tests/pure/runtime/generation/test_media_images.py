@@ -90,6 +90,31 @@ def test_each_text_has_the_images_that_its_places_are_of() -> None:
         media.of_rows({**given, "pixels": given["pixels"][..., :4]}, ids, None)
 
 
+def test_each_text_has_its_images_that_are_not_zeros() -> None:
+    kinds = {
+        "pixels": ("float32", 1, "images", 3, 2, 2),
+        "mask": ("int64", 1, "images", 2, 2),
+        "kinds": ("int64", 1, "seq"),
+    }
+    tensors = (ManifestTensor(name, dtype, tuple(shape)) for name, (dtype, *shape) in kinds.items())
+    types = {tensor.name: InputType.parse(tensor, ["images", "seq"]) for tensor in tensors}
+    media: Any = MediaInputs((MediaProgram(types, MediaPlaces(PLACE, 4, each=2, padded="pixels")),))
+    ids = [[PLACE, PLACE, 9, 9, 9], [9, 9, 9, 9, 9], [PLACE, PLACE, 9, PLACE, PLACE]]
+    pixels = torch.randn(3, 2, 3, 2, 2)
+    pixels[0, 0], pixels[1] = 0, 0
+    given = {"pixels": pixels, "mask": torch.arange(24).view(3, 2, 2, 2), "kinds": (torch.tensor(ids) == PLACE).long()}
+    one, none, two = media.of_rows(given, ids, None)
+    assert none is None
+    assert torch.equal(one.given["media_pixels"], pixels[:1, 1:])
+    assert one.given["media_mask"].flatten().tolist() == [4, 5, 6, 7]
+    assert torch.equal(two.given["media_pixels"], pixels[2:])
+    assert two.given["media_kinds"].tolist() == [[1, 1, 0, 1, 1]]
+    with pytest.raises(InputError, match="a prompt has 2 tokens 5, and its images that are not zeros take 4"):
+        media.of_rows({**given, "pixels": pixels + 1}, ids, None)
+    with pytest.raises(InputError, match=r"`mask` is of \[3, 1\] texts and images; expected \[3, 2\]"):
+        media.of_rows({**given, "mask": given["mask"][:, :1]}, ids, None)
+
+
 def of_any_number(first: int | str) -> Any:
     kinds = {"pixels": ("float32", first, 2), "kinds": ("int64", 1, "seq")}
     tensors = (ManifestTensor(f"media_{name}", dtype, tuple(shape)) for name, (dtype, *shape) in kinds.items())
