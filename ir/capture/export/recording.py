@@ -26,6 +26,7 @@ from ir.capture.export.flat_model import Flat, ModelAsItIs, Seen
 from ir.capture.export.meta_weights import without_memory
 from ir.capture.export.replaced.positions import WritesByPosition
 from ir.capture.export.replaced.recurrent_layers import whole_recurrent_layers
+from ir.capture.export.replaced.scripted import scripted_as_written
 from ir.capture.export.tracing_questions import look_up_questions
 from ir.capture.export.types_of_nodes import types_without_functions
 from ir.capture.loops.found import LoopOfAnySize
@@ -52,6 +53,7 @@ from ir.capture.repeats.layers import LayersOnce
 from ir.capture.repeats.numbering import LayerRepeats, repeats_of
 from ir.capture.sizes.counts import hold_assertions
 from ir.capture.sizes.dynamic import export_spec, widen
+from ir.capture.sizes.in_tensors import sizes_read_from_tensors
 from ir.capture.sizes.questions import Question, about_squeezes, watched
 from ir.capture.sizes.rounded_up import rounded_up_alike
 from ir.capture.sizes.symbols import read_sizes
@@ -311,6 +313,7 @@ def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -
                 torch.no_grad(),
                 quiet(),
                 rounded_up_alike(),
+                nullcontext() if strict else sizes_read_from_tensors(),  # TorchDynamo reads numbers by its own rules
                 without_memory(example.model),
                 as_they_were(example.model),
             ):
@@ -337,6 +340,7 @@ def _program(
         IntSizes(),
         WritesByPosition(),
         whole_recurrent_layers(),
+        scripted_as_written(),
         known_values(example),
         types_without_functions(),
     )

@@ -3,6 +3,8 @@
 dynamic    the user's `dynamic_shapes` -> a mark for each dimension that may change
 iterated   tensors along a dimension of any size, which are joined again
 rounded_up  sizes that are rounded up to a multiple, in one form however a model computes them
+series     elements of tensors that follow from sizes, and what operators make of them
+in_tensors  numbers that are read from such tensors
 questions  what the model's own code asks of sizes while it is exported
 guards     conditions on the sizes under which the recording is the model
 counts     how often inputs must hold a value, as the model's code asserts

@@ -15,9 +15,9 @@ from unittest.mock import patch
 
 import sympy
 from torch.fx.experimental.sym_node import SymNode
-from torch.utils._sympy.functions import CeilToInt, FloorDiv, IntTrueDiv, Mod, PythonMod
+from torch.utils._sympy.functions import CeilToInt, FloorDiv, IntTrueDiv, Mod, PythonMod, ToFloat, TruncToInt
 
-_METHODS = ("_mod", "_int_floordiv", "_ceil")  # of torch's nodes for sizes
+_METHODS = ("_mod", "_int_floordiv", "_ceil", "_trunc")  # of torch's nodes for sizes
 
 
 @contextmanager
@@ -49,6 +49,8 @@ def in_one_form(expr: Any) -> Any:
             return expr if size is None else by * _rounded_up(size, by) - size
         case CeilToInt(args=(IntTrueDiv(args=(size, sympy.Integer() as by)),)) if by > 1 and size.is_integer:
             return _rounded_up(size, by)
+        case CeilToInt(args=(ToFloat(args=(size,)),)) | TruncToInt(args=(ToFloat(args=(size,)),)):
+            return size
         case FloorDiv(args=(of, sympy.Integer() as by)) if by > 1 and (size := _negated(of)) is not None:
             return -_rounded_up(size, by)
         case FloorDiv(args=(of, sympy.Integer() as by)) if (even := _with_evens(of)) is not of:

@@ -152,7 +152,7 @@ class Distant(nn.Module):
         self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        places: Any = torch.arange(x.shape[1])
+        places: Any = torch.arange(x.shape[1]).square()
         distances = torch.arange(places[0] - places[-1], places[-1] + 1)
         return self.last(self.first(x) * distances.sum() + distances.shape[0])
 
