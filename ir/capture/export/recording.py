@@ -54,6 +54,7 @@ from ir.capture.repeats.numbering import LayerRepeats, repeats_of
 from ir.capture.sizes.counts import hold_assertions
 from ir.capture.sizes.dynamic import export_spec, widen
 from ir.capture.sizes.in_tensors import sizes_read_from_tensors
+from ir.capture.sizes.last_items import any_number_of_last_items
 from ir.capture.sizes.questions import Question, about_squeezes, watched
 from ir.capture.sizes.rounded_up import rounded_up_alike
 from ir.capture.sizes.symbols import read_sizes
@@ -313,6 +314,7 @@ def _export(flat: nn.Module, example: Example, strict: bool, once: LayersOnce) -
                 torch.no_grad(),
                 quiet(),
                 rounded_up_alike(),
+                any_number_of_last_items(),
                 nullcontext() if strict else sizes_read_from_tensors(),  # TorchDynamo reads numbers by its own rules
                 without_memory(example.model),
                 as_they_were(example.model),
