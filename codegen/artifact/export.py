@@ -89,7 +89,7 @@ class StoredWeight:
 def stored_weights(artifact: Path, manifest: Manifest) -> dict[str, StoredWeight]:
     """The tensors that stages hold, each once, by their names in the manifest's `weights`.
 
-    Raises SourceError where the artifact has no weights.
+    Raises SourceError where the artifact has no weights, or not all.
     """
     found: dict[str, StoredWeight] = {}
     for i, stage in enumerate(manifest.stages):
@@ -100,7 +100,11 @@ def stored_weights(artifact: Path, manifest: Manifest) -> dict[str, StoredWeight
         stored = read_stage_weights(file)
         for program in manifest.programs:
             for name, held in program.stages[i].holds.items():
-                if name in stored and held.weight not in found:
+                if held.zeros:
+                    continue
+                if name not in stored:
+                    raise SourceError(f"{file} lacks {name}: the artifact is damaged; compile the model again")
+                if held.weight not in found:
                     tensor = StageTensor(stored[name], getattr(torch, held.dtype))
                     found[held.weight] = StoredWeight(i, name, tensor)
     return found

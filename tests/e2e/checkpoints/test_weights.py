@@ -171,6 +171,18 @@ def test_the_weights_of_all_stages_are_a_checkpoint_again(tmp_path: Path, weight
         write_checkpoint(tmp_path / "whole", "dcp", tmp_path / "e")
 
 
+def test_a_stage_that_lacks_a_weight_is_no_checkpoint(tmp_path: Path) -> None:
+    """Run or checked, it is refused, too."""
+    out = cut(tmp_path, model())
+    file = out / "stage_0.safetensors"
+    stored = load_file(file)
+    del stored["0.weight"]
+    save_file(stored, file)
+    with pytest.raises(SourceError, match=r"stage_0.safetensors lacks 0.weight: the artifact is damaged; compile"):
+        write_checkpoint(out, "safetensors", tmp_path / "whole")
+    assert not (tmp_path / "whole").exists()
+
+
 @pytest.mark.parametrize("weights", ["copy", "link"])
 def test_a_pickled_checkpoint_is_read_in_place(tmp_path: Path, weights: str) -> None:
     whole = torch.randn(2, WIDTH, WIDTH)
