@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import sympy
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from ir.operators.facts import aten
 
@@ -16,6 +18,8 @@ Number: TypeAlias = Any
 """An int, a bool, or torch's SymInt or SymBool."""
 _INTEGERS = (torch.int64, torch.int32)
 _EXACT = (*_INTEGERS, torch.float32, torch.float64, torch.bool)  # which hold any size: float32 those below 2 ** 24
+_LEAST_BITS = {torch.float32: 24, torch.int32: 31}  # of the whole numbers of a type; others hold 53
+_SIZE_BITS = 14  # that are left for a size beside the numbers that it is multiplied by, or added to
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,44 @@ SeriesRule: TypeAlias = Callable[[Known, Sequence[Any], Mapping[str, Any], Any],
 def elements_made(op: Any, known: Known, args: Sequence[Any], kwargs: Mapping[str, Any], made: Any) -> Series | None:
     """The elements of a tensor that an operator has made; None where they do not follow from what is known."""
     rule = _RULES.get(getattr(op, "overloadpacket", None))
-    if rule is None or not isinstance(made, torch.Tensor) or made.dtype not in _EXACT:
+    if rule is None or not isinstance(made, torch.Tensor) or made.dtype not in _EXACT or op is aten.view.dtype:
         return None
-    found = rule(known, args, kwargs, made)
-    if found is None or -found.dim > made.dim():
-        return found if found is not None and found.is_even else None
+    found = rule(_numbers_alone(known) if op.overloadpacket in _ARITHMETIC else known, args, kwargs, made)
+    if found is None or _is_truth(found.first) != (made.dtype is torch.bool):
+        return None  # as where a mask is filled with 5: what is read from it is True
+    if not all(_fits(number, made.dtype) for number in (found.first, found.step)):
+        return None
+    if -found.dim > made.dim():
+        return found if found.is_even else None
     return replace(found, step=0) if _is_number(made.shape[found.dim], 1) else found
+
+
+def _numbers_alone(known: Known) -> Known:
+    """Elements of an argument; None of truth values, which Python and torch do not calculate with alike."""
+
+    def of(value: Any) -> Series | None:
+        found = known(value)
+        return None if found is None or _is_truth(found.first) else found
+
+    return of
+
+
+def _fits(value: Number, dtype: torch.dtype) -> bool:
+    """Whether a type holds a number as it is: a result that wraps around, or is rounded, is not known."""
+    if _is_truth(value):
+        return True
+    bits = _LEAST_BITS.get(dtype, 53)
+    if isinstance(value, int):
+        return abs(value) < 2**bits
+    expr = value.node.expr
+    if any(abs(n) >= 2 ** (bits - _SIZE_BITS) for n in expr.atoms(sympy.Integer)):
+        return False
+    several = (sum(bool(a.free_symbols) for a in product.args) > 1 for product in expr.atoms(sympy.Mul))
+    return bits == 53 or not (any(several) or expr.atoms(sympy.Pow))
+
+
+def _is_truth(value: Number) -> bool:
+    return isinstance(value, (bool, torch.SymBool))
 
 
 def is_followed(op: Any) -> bool:
@@ -196,6 +232,14 @@ def _divided(known: Known, args: Sequence[Any], kwargs: Mapping[str, Any], made:
     return Series(one.first // by.first)
 
 
+def _remainder(known: Known, args: Sequence[Any], kwargs: Mapping[str, Any], made: Any) -> Series | None:
+    """The rest of a division by a number that is not zero."""
+    by = known(args[1])
+    if by is None or _is_number(by.first, 0):
+        return None
+    return _of_both(operator.mod)(known, args, kwargs, made)
+
+
 def _is_never_negative(value: Number) -> bool:
     return bool(value.node.expr.is_nonnegative) if isinstance(value, torch.SymInt) else value >= 0
 
@@ -237,9 +281,11 @@ def _extreme(is_last: bool) -> SeriesRule:
 
 
 def _of_truth(known: Known, args: Sequence[Any], kwargs: Mapping[str, Any], made: Any) -> Series | None:
-    """Whether any, or all, of elements that are the same."""
+    """Whether any, or all, of elements that are the same, and of which there are some at any size."""
     found = known(args[0]) if len(args) == 1 and not kwargs else None
-    return Series(_not_equal(found.first, 0)) if found is not None and found.is_even else None
+    if found is None or not found.is_even or not statically_known_true(args[0].numel() > 0):
+        return None
+    return Series(_not_equal(found.first, 0))
 
 
 def _not_equal(one: Number, other: Number) -> Number:
@@ -273,7 +319,7 @@ _RULES: Mapping[Any, SeriesRule] = {
     aten.div: lambda known, args, kwargs, made: (
         _divided(known, args, kwargs, made) if "rounding_mode" in kwargs or len(args) > 2 else None
     ),
-    aten.remainder: _of_both(operator.mod),
+    aten.remainder: _remainder,
     aten.minimum: _of_both(torch.sym_min),
     aten.maximum: _of_both(torch.sym_max),
     aten.clamp: _clamped,
@@ -285,3 +331,8 @@ _RULES: Mapping[Any, SeriesRule] = {
     aten.any: _of_truth,
     aten.all: _of_truth,
 }
+_ARITHMETIC = {
+    *(aten.add, aten.sub, aten.rsub, aten.mul, aten.neg, aten.floor_divide, aten.div, aten.remainder),
+    *(aten.minimum, aten.maximum, aten.clamp, aten.clamp_min, aten.max, aten.min, aten.lt, aten.le, aten.gt, aten.ge),
+}
+"""Operators of which the rules are for numbers."""

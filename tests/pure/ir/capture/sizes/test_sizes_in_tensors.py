@@ -89,12 +89,61 @@ def uneven(x: Any) -> Any:
     return x.new_zeros(places.max().item())
 
 
-@pytest.mark.parametrize("run", [changed, changed_behind, compared, uneven])
+def any_of_none(x: Any) -> Any:
+    """Whether one of as many ones is true as there are tokens behind the fourth: of none where there are four."""
+    return x + 1 if torch.ones(x[:, 4:].shape[1]).any().item() else x - 1
+
+
+def rounded(x: Any) -> Any:
+    """A number of tokens that float32 has rounded to an even one."""
+    count = torch.full((), x.shape[1], dtype=torch.float32) + 2**24
+    return x + (count - 2**24).item()
+
+
+def wrapped(x: Any) -> Any:
+    """A number that is beyond int32 where there are two tokens."""
+    return x + (torch.full((), x.shape[1], dtype=torch.int32) * 2_000_000_000).item()
+
+
+@pytest.mark.parametrize("run", [changed, changed_behind, compared, uneven, any_of_none, rounded, wrapped])
 def test_numbers_that_do_not_follow_from_sizes_stay_unknown(run: Callable[[Tensor], Tensor]) -> None:
     with pytest.raises(
         CaptureError, match=r"a size depends on the values of a tensor|it decides by the values of a tensor"
     ):
         recorded(run)
+
+
+def calculated_with_truth(x: Any) -> Any:
+    """A comparison of a size as a factor, as torch calculates with it."""
+    return x * ((torch.tensor(x.shape[1]) > 4) * 5 + torch.maximum(torch.tensor(x.shape[1]) > 6, torch.tensor(False)))
+
+
+def other_bits(x: Any) -> Any:
+    """The number that the bits of a one are in another type."""
+    return x + torch.ones((), dtype=torch.int32).view(torch.float32).item()
+
+
+def filled_mask(x: Any) -> Any:
+    """A mask that is filled with five holds True."""
+    mask: Any = torch.full_like(x[0, :, 0] > 0, 5)
+    return x + 1 if (mask == True).all().item() else x - 1  # noqa: E712  # a comparison of a tensor
+
+
+def rest_of_nothing(x: Any) -> Any:
+    return x + torch.remainder(torch.full((), x.shape[1], dtype=torch.float32), torch.zeros(())).isnan()
+
+
+@pytest.mark.parametrize("run", [calculated_with_truth, other_bits, rest_of_nothing])
+def test_what_torch_calculates_otherwise_than_python_is_left_to_it(run: Callable[[Tensor], Tensor]) -> None:
+    graph = recorded(run)
+    assert graph.notes == ()
+    assert set(graph.ranges.values()) == {(1, None)}
+    agrees(run, graph, *range(1, 9))
+
+
+def test_a_mask_that_is_filled_with_another_number_is_not_known() -> None:
+    with pytest.raises(CaptureError, match="it decides by the values of a tensor"):
+        recorded(filled_mask)
 
 
 @torch.jit.script
