@@ -14,7 +14,7 @@ from torch.fx import traceback
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-from ir.capture.diagnosis import explain
+from ir.capture.diagnosis import NotExported, explain
 from ir.capture.export.example import Example
 from ir.capture.export.flat_model import Flat
 from ir.capture.export.recording import Recording, quiet, recorded
@@ -37,7 +37,8 @@ def record_traced(example: Example) -> Recording:
 
 
 def _trace(flat: Flat, example: Example) -> fx.GraphModule:
-    mode = FakeTensorMode(shape_env=ShapeEnv(duck_shape=False), allow_non_fake_inputs=True)
+    sizes_of = ShapeEnv(duck_shape=False)
+    mode = FakeTensorMode(shape_env=sizes_of, allow_non_fake_inputs=True)
 
     def fake(tensor: torch.Tensor, dims: Mapping[int, Any]) -> torch.Tensor:
         sizes = [DimDynamic.DYNAMIC if d in dims else DimDynamic.STATIC for d in range(tensor.dim())]
@@ -47,7 +48,10 @@ def _trace(flat: Flat, example: Example) -> fx.GraphModule:
     weights = {f"m.{name}": fake(t, {}) for name, t in _weights(example.model).items()}
     traced = make_fx(lambda w, t: functional_call(flat, w, (t,)), tracing_mode="symbolic", record_stack_traces=True)
     with _located(flat):
-        return traced(weights, tensors)
+        program = traced(weights, tensors)
+    if any(number.is_number for number in sizes_of.replacements.values()):
+        raise NotExported("it reads a size that may change as a number")  # the trace holds that of the example
+    return program
 
 
 @contextmanager

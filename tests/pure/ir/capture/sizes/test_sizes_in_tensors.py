@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 
 from ir.capture import capture
+from ir.capture.export.example import Example, slotted
+from ir.capture.fallbacks.traced import record_traced
+from ir.capture.sizes.dynamic import Mark
 from ir.errors import CaptureError
 from ir.graph import Graph
+from ir.objects.signature import flatten, forward_parameters
 from tests.support.checking import Call, assert_same, run_graph, run_model
 from tests.support.models.functions import Function
 from tests.support.models.model_cases import X
@@ -139,6 +143,29 @@ def test_what_torch_calculates_otherwise_than_python_is_left_to_it(run: Callable
     assert graph.notes == ()
     assert set(graph.ranges.values()) == {(1, None)}
     agrees(run, graph, *range(1, 9))
+
+
+def by_rest(x: Any) -> Any:
+    """A branch by a tensor made of a size, whose number a trace of operators takes for that of the example."""
+    return x * 2 if torch.tensor(x.shape[1]) % 2 else x
+
+
+def as_index(x: Any) -> Any:
+    return x * (1.0, 2.0, 3.0, 4.0, 5.0)[int(torch.tensor(x.shape[1]).clamp(max=4))]
+
+
+@pytest.mark.parametrize("run", [by_rest, as_index])
+def test_a_size_that_is_read_as_a_number_is_not_that_of_the_example(run: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(CaptureError, match="it decides by the values of a tensor"):
+        recorded(run)
+
+
+def test_a_trace_of_operators_that_takes_a_size_for_a_number_is_refused() -> None:
+    model, x = Function(by_rest), hidden()
+    tree = slotted(*flatten({"x": x}))
+    example = Example(model, forward_parameters(model), tree, [x], [{0: Mark("batch"), 1: Mark("seq")}])
+    with pytest.raises(CaptureError, match="it reads a size that may change as a number"):
+        record_traced(example)
 
 
 def test_a_mask_that_is_filled_with_another_number_is_not_known() -> None:
