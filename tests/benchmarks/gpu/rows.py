@@ -197,7 +197,7 @@ REST = 3.0  # seconds after which a driver sets up GPUs as if nobody had used th
 
 
 def loading() -> Measured:
-    """Seconds to read all weights, and to load the stages, first from the disk, then from the files as memory has them.
+    """Seconds to read all weights, and to load the stages, from the files as memory has them and from the disk.
 
     Beside what any processes take to use the GPUs at all, and safetensors by a thread for each GPU of a process; all
     on GPUs at rest.  Then where other processes have just used them, and where this one does.
@@ -230,19 +230,18 @@ def loading() -> Measured:
     read_all = partial(threads, read, files)
     threads(forget, files)
     measured = {"read from the disk": seconds_of(read_all)}
-    threads(forget, files)
-    time.sleep(REST)
-    measured["load from the disk"] = load()
-    read_all()
     measured["read"] = statistics.median(seconds_of(read_all) for _ in range(3))
     time.sleep(REST)
     measured["GPUs set up by a process each"] = seconds_of_copies([partial(set_up, i) for i in devices])
     time.sleep(REST)
-    measured["load"] = load()
-    measured["load, GPUs just used"] = load()
-    time.sleep(REST)
     to_gpus = partial(threads, load_file, files, [f"cuda:{i}" for i in devices])
     measured["safetensors.torch.load_file"] = seconds_of_copies([to_gpus])
+    time.sleep(REST)
+    measured["load"] = load()  # onto one GPU, by this process, which cannot be copied from then on
+    measured["load, GPUs just used"] = load()
+    threads(forget, files)
+    time.sleep(REST)
+    measured["load from the disk"] = load()
     for i in devices:
         set_up(i)
     measured["load, GPUs in use"] = load()

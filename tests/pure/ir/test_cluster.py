@@ -160,7 +160,7 @@ def test_a_transfer_takes_the_latency_and_then_the_bytes() -> None:
 
 def test_the_cpu_takes_longer_for_products_of_unaligned_rows_in_float32() -> None:
     cpu = named_cluster(["cpu"]).devices[0]
-    assert cpu.rate("unaligned_product", "float32") == 0.85 * cpu.rate("product", "float32")
+    assert cpu.rate("unaligned_product", "float32") == 0.92 * cpu.rate("product", "float32")
     assert cpu.rate("unaligned_product", "float16") == cpu.rate("product", "float16")
 
 

@@ -185,7 +185,7 @@ class NotTensors(nn.Module):
 
 
 class Anything(nn.Module):
-    """Arguments without names of their own."""
+    """Arguments without names of their own; those by keyword in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class Anything(nn.Module):
 
     def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor:
         first, *others = args
-        for layer, other in zip(self.layers, [*others, *kwargs.values()], strict=True):
+        for layer, other in zip(self.layers, [*others, *(kwargs[name] for name in sorted(kwargs))], strict=True):
             first = layer(first) + other
         return first
 
