@@ -5,7 +5,7 @@ A library that computes all columns at once goes over them again for each part o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from time import perf_counter
 from typing import TypeAlias
 
@@ -21,7 +21,8 @@ _GAIN = 0.95  # of the time, at most, that blocks must take to be used
 _ALIGNMENT = 64  # bytes; libraries may add numbers up in another order where memory is not aligned to them
 _WATCHED = 1024  # kinds of products that are remembered
 
-ProductKind: TypeAlias = tuple[int, torch.Size, torch.dtype, bool, int]
+ProductKind: TypeAlias = tuple[int, torch.Size, bool, int]
+"""The rows, the shape of the weight, whether there is no bias, and the threads."""
 
 
 class BlockedLinear(nn.Linear):
@@ -45,7 +46,7 @@ def linear_in_blocks(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     if not _is_plain(x, weight) or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return F.linear(x, weight, bias)
-    kind = x.numel() // x.shape[-1], weight.shape, weight.dtype, bias is None, torch.get_num_threads()
+    kind = x.numel() // x.shape[-1], weight.shape, bias is None, torch.get_num_threads()
     if CHOICES.pays(kind):
         return _by_blocks(x, weight, bias)
     if CHOICES.is_open(kind) and _are_numbers(x, 0.25):
@@ -111,14 +112,11 @@ def _are_numbers(tensor: Tensor, share: float) -> bool:
 
 def _by_blocks(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     made = x.new_empty(*x.shape[:-1], len(weight))
-    rows, columns = x.view(-1, x.shape[-1]), made.view(-1, len(weight))
-    for part in _parts(len(weight)):
-        if bias is None:
-            torch.mm(rows, weight[part].t(), out=columns[:, part])
-        else:
-            torch.addmm(bias[part], rows, weight[part].t(), out=columns[:, part])
+    rows, blocks = x.view(-1, x.shape[-1]), made.view(-1, len(weight)).split(_BLOCK, 1)
+    if bias is None:
+        for block, part in zip(blocks, weight.split(_BLOCK), strict=True):
+            torch.mm(rows, part.t(), out=block)
+    else:
+        for block, part, added in zip(blocks, weight.split(_BLOCK), bias.split(_BLOCK), strict=True):
+            torch.addmm(added, rows, part.t(), out=block)
     return made
-
-
-def _parts(count: int) -> Sequence[slice]:
-    return [slice(start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]

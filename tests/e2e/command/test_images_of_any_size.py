@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,18 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return Shell.open(tmp_path, monkeypatch, capsys)
 
 
+def saved(model: Any, folder: Path) -> Any:
+    """A model that writes as many tokens as it is asked for, and its folder."""
+    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
+    model.eval().save_pretrained(folder)
+    return model
+
+
+def padded(rows: Sequence[list[int]]) -> torch.Tensor:
+    """The ids of texts, padded on the left."""
+    return torch.tensor([[0] * (max(map(len, rows)) - len(row)) + row for row in rows])
+
+
 def seeing(shell: Shell) -> Any:
     """A Qwen2.5-VL, whose tower attends within windows, and its folder."""
     vision = {"depth": 2, "num_heads": 2, "patch_size": 4, "hidden_size": 32, "intermediate_size": 32}
@@ -39,10 +51,7 @@ def seeing(shell: Shell) -> Any:
     words["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
     ids = dict[str, Any](image_token_id=IMAGE, vision_start_token_id=START, vision_end_token_id=END, video_token_id=5)
     config = t.Qwen2_5_VLConfig(text_config=words, vision_config=vision, **ids)
-    model = t.Qwen2_5_VLForConditionalGeneration(config).eval()
-    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
-    model.save_pretrained(shell.folder / "vl")
-    return model
+    return saved(t.Qwen2_5_VLForConditionalGeneration(config), shell.folder / "vl")
 
 
 def looking(shell: Shell) -> Any:
@@ -54,10 +63,7 @@ def looking(shell: Shell) -> Any:
     words["rope_parameters"] = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0}
     ids = dict[str, Any](image_token_id=IMAGE, image_start_token_id=START, image_end_token_id=END, video_token_id=5)
     config = t.Glm4vConfig(text_config=words, vision_config={**eye, "out_hidden_size": 32, "image_size": 16}, **ids)
-    model = t.Glm4vForConditionalGeneration(config).eval()
-    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
-    model.save_pretrained(shell.folder / "vl")
-    return model
+    return saved(t.Glm4vForConditionalGeneration(config), shell.folder / "vl")
 
 
 def texts_with_images(*texts: list[list[int]]) -> dict[str, Any]:
@@ -67,7 +73,7 @@ def texts_with_images(*texts: list[list[int]]) -> dict[str, Any]:
     for images in texts:
         places = ([START, *[IMAGE] * (frames * height * width // 4), END] for frames, height, width in images)
         rows.append([9, 10, *chain.from_iterable(places), *torch.randint(8, 32, (5,)).tolist()])
-    ids = torch.tensor([[0] * (max(map(len, rows)) - len(row)) + row for row in rows])
+    ids = padded(rows)
     pixels = torch.randn(int(grid.prod(1).sum()), 3 * 2 * 4 * 4)
     call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels, "image_grid_thw": grid}
     return {**call, "mm_token_type_ids": (ids == IMAGE).long()}
@@ -114,10 +120,7 @@ def llava(shell: Shell) -> Any:
     eye = {"model_type": "clip_vision_model", **body, "image_size": 16, "patch_size": 8}
     words = {"model_type": "llama", **body, "vocab_size": 32, "max_position_embeddings": 256}
     config = t.LlavaConfig(vision_config=eye, text_config=words, image_token_index=IMAGE)
-    model = t.LlavaForConditionalGeneration(config).eval()
-    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
-    model.save_pretrained(shell.folder / "llava")
-    return model
+    return saved(t.LlavaForConditionalGeneration(config), shell.folder / "llava")
 
 
 def test_any_number_of_images_stands_before_texts_that_are_continued(shell: Shell) -> None:
@@ -126,7 +129,7 @@ def test_any_number_of_images_stands_before_texts_that_are_continued(shell: Shel
     assert ended.status == 0, ended.err
     places = [IMAGE] * 4
     texts = [[9, *places, 10, *places, 11, *places, 12], [9, 10, 11], [9, *places, 8]]
-    ids = torch.tensor([[0] * (max(map(len, texts)) - len(text)) + text for text in texts])
+    ids = padded(texts)
     call = {"attention_mask": (ids > 0).long(), "pixel_values": torch.randn(4, 3, 16, 16), "max_new_tokens": 6}
     given: Any = {**call, "do_sample": False}
     wanted = model.generate(ids, **given)
@@ -143,10 +146,7 @@ def mistral(shell: Shell) -> Any:
     eye = {"model_type": "pixtral", **body, "image_size": 64, "patch_size": 4}
     words = {"model_type": "mistral", **body, "num_key_value_heads": 1, "vocab_size": 32}
     config = t.Mistral3Config(vision_config=eye, text_config=words, image_token_index=IMAGE, spatial_merge_size=2)
-    model = t.Mistral3ForConditionalGeneration(config).eval()
-    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
-    model.save_pretrained(shell.folder / "mistral")
-    return model
+    return saved(t.Mistral3ForConditionalGeneration(config), shell.folder / "mistral")
 
 
 def texts_with_sizes(*texts: list[list[int]]) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def texts_with_sizes(*texts: list[list[int]]) -> dict[str, Any]:
     for images in texts:
         places = ([*[IMAGE] * ((height // 8) * (width // 8)), 11] for height, width in images)
         rows.append([9, 10, *chain.from_iterable(places), *torch.randint(8, 32, (5,)).tolist()])
-    ids = torch.tensor([[0] * (max(map(len, rows)) - len(row)) + row for row in rows])
+    ids = padded(rows)
     pixels = torch.randn(len(sizes), 3, *sizes.amax(0).tolist())
     return {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels, "image_sizes": sizes}
 
@@ -197,10 +197,7 @@ def idefics(shell: Shell) -> Any:
     shape: dict[str, Any] = {"resampler_n_latents": 4, "resampler_depth": 1, "resampler_n_heads": 2}
     shape |= {"resampler_head_dim": 16, "num_key_value_heads": 1}
     config = t.Idefics2Config(vision_config=eye, text_config=words, perceiver_config=shape, image_token_id=IMAGE)
-    model = t.Idefics2ForConditionalGeneration(config).eval()
-    model.generation_config.pad_token_id, model.generation_config.eos_token_id = 0, None
-    model.save_pretrained(shell.folder / "idefics")
-    return model
+    return saved(t.Idefics2ForConditionalGeneration(config), shell.folder / "idefics")
 
 
 def texts_with_padding(*texts: list[list[int]]) -> dict[str, Any]:
@@ -214,7 +211,7 @@ def texts_with_padding(*texts: list[list[int]]) -> dict[str, Any]:
             mask[text, i, :height, :width] = 1
         places = chain.from_iterable([*[IMAGE] * 4, 11] for image in images if all(image))
         rows.append([9, 10, *places, *torch.randint(8, 32, (5,)).tolist()])
-    ids = torch.tensor([[0] * (max(map(len, rows)) - len(row)) + row for row in rows])
+    ids = padded(rows)
     call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels}
     return {**call, "pixel_attention_mask": mask}
 

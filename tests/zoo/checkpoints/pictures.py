@@ -19,6 +19,11 @@ LLAMA = {"model_type": "llama", **SMALL}
 GEMMA = {"model_type": "gemma3_text", **SMALL, "num_key_value_heads": 2, "head_dim": 8}
 
 
+def _left_padded(texts: Sequence[list[int]]) -> torch.Tensor:
+    """The ids of texts, with zeros ahead of the shorter ones."""
+    return torch.tensor([[0] * (max(map(len, texts)) - len(text)) + text for text in texts])
+
+
 def pictures(kind: str, beside: Sequence[str] = (), **options: Any) -> Kind:
     """A folder called with three texts of other lengths than the example's, of no, one and two images of 4 tokens."""
 
@@ -58,7 +63,7 @@ def grids(kind: str, **of: Any) -> Kind:
         model.save_pretrained(folder / "m")
         first, *two = ([91, *[90] * (rows * columns // 4), 92] for _, rows, columns in OTHER_GRIDS)
         texts = [[5, 6, 7, 8], [5, *first, 6, 7, 8, 9], [5, *two[0], 6, *two[1], 7]]
-        ids = torch.tensor([[0] * (max(map(len, texts)) - len(text)) + text for text in texts])
+        ids = _left_padded(texts)
         grid = torch.tensor(OTHER_GRIDS)
         pixels = torch.randn(int(grid.prod(1).sum()), 96)
         call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": pixels, "image_grid_thw": grid}
@@ -84,7 +89,7 @@ def pixels(kind: str, **of: Any) -> Kind:
         sizes = torch.tensor([[32, 48], [16, 32], [48, 16]])
         first, *two = ([90] * int(n) for n in (sizes // 16).prod(1))
         texts = [[5, 6, 7, 8], [5, *first, 6, 7, 8, 9], [5, *two[0], 6, *two[1], 7]]
-        ids = torch.tensor([[0] * (max(map(len, texts)) - len(text)) + text for text in texts])
+        ids = _left_padded(texts)
         call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": torch.randn(3, 3, 48, 48)}
         call["image_sizes"] = sizes
         with torch.no_grad():
@@ -107,7 +112,7 @@ def padded(kind: str, **of: Any) -> Kind:
         ).eval()
         model.save_pretrained(folder / "m")
         texts = [[5, 6, 7, 8], [5, *[90] * 4, 6, 7, 8, 9], [5, *[90] * 4, 6, *[90] * 4, 7]]
-        ids = torch.tensor([[0] * (max(map(len, texts)) - len(text)) + text for text in texts])
+        ids = _left_padded(texts)
         images = torch.randn(3, 2, 3, 16, 16)
         images[0], images[1, 0] = 0, 0
         call = {"input_ids": ids, "attention_mask": (ids > 0).long(), "pixel_values": images}
@@ -139,8 +144,7 @@ def sized(
         ).eval()
         model.save_pretrained(folder / "m")
         texts = [[5, 6, 7], *([5] + [90] * count + [6, 7, 8] for count in tokens)]
-        longest = max(map(len, texts))
-        ids = torch.tensor([[0] * (longest - len(text)) + text for text in texts])
+        ids = _left_padded(texts)
         call = {"input_ids": ids, "attention_mask": (ids > 0).long(), **images}
         call |= {} if places is None else places(model, call)
         with torch.no_grad():
